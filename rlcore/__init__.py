@@ -1,0 +1,3 @@
+"""Rewards and credit assignment as pure JAX functions."""
+
+__version__ = "0.1.0"
