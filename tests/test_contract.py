@@ -1,0 +1,191 @@
+"""One table, every public function of the pure rooms: see `tests/contract/__init__.py` for what a row promises."""
+
+import functools
+import importlib
+import inspect
+import zlib
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+import numpy as np
+import pytest
+
+from tests import contract
+
+ROWS = contract.all_rows()
+DEVICES = 8
+# The modules whose public functions need a row; a factory (of a reward transform, say) is tested through what it makes.
+ROOMS = ("rlcore.stats", "rlcore.segments", "rlcore.rewards", "rlcore.advantages", "rlcore.losses")
+
+rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+
+def _examples(row, count=1):
+  rng = np.random.default_rng(zlib.crc32(row.name.encode()))
+  return [tuple(jnp.asarray(x) for x in row.example(rng)) for _ in range(count)]
+
+
+def _bound(row):
+  return functools.partial(row.fn, **row.kwargs)
+
+
+def _close(actual, expected, rtol, atol=None):
+  chex.assert_trees_all_equal_structs(actual, expected)
+  for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected)):
+    assert jnp.asarray(a).dtype == jnp.asarray(b).dtype
+    np.testing.assert_allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=rtol, atol=atol or rtol)
+
+
+def _floating(tree):
+  return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating)]
+
+
+def _scalar(fn, args):
+  """A scalar with a generic weight on every floating output, so that no gradient cancels by symmetry."""
+  leaves = _floating(fn(*args))
+  return sum(jnp.sum(x * jnp.cos(1 + jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)) for x in leaves)
+
+
+def _stack(examples):
+  return tuple(jnp.stack(arrays) for arrays in zip(*examples))
+
+
+@rows
+def test_compiled_forms_agree(row):
+  fn, examples = _bound(row), _examples(row, DEVICES)
+  expected = [fn(*args) for args in examples]
+  traces = []
+  def counted(*args):
+    traces.append(1)
+    return fn(*args)
+  jitted = jax.jit(counted)
+  for args, want in zip(examples, expected):
+    _close(jitted(*args), want, row.rtol)
+  assert len(traces) == 1, f"{row.name} was traced {len(traces)} times"
+  stacked = _stack(examples)
+  want = jax.tree.map(lambda *xs: jnp.stack(xs), *expected)
+  _close(jax.jit(jax.vmap(fn))(*stacked), want, row.rtol)
+  _close(jax.pmap(fn)(*stacked), want, row.rtol)
+  mesh = Mesh(np.array(jax.devices()[:DEVICES]), ("d",))
+  spec = PartitionSpec("d")
+  sharded = jax.shard_map(jax.vmap(fn), mesh=mesh, in_specs=spec, out_specs=spec)
+  _close(jax.jit(sharded)(*stacked), want, row.rtol)
+
+
+@rows
+def test_values_and_gradients_are_finite(row):
+  fn, (args,) = _bound(row), _examples(row)
+  for leaf in _floating(fn(*args)):
+    assert np.isfinite(leaf).all()
+  for position in row.grads + row.stopped:
+    grad = jax.grad(lambda x: _scalar(fn, args[:position] + (x,) + args[position + 1:]))(args[position])
+    assert np.isfinite(grad).all()
+    assert np.any(np.asarray(grad)) == (position in row.grads), f"argument {position}"
+
+
+@pytest.mark.parametrize("junk", [np.nan, np.inf, -1e30])
+@pytest.mark.parametrize("row", [r for r in ROWS if r.masked], ids=lambda row: row.name)
+def test_masked_places_never_matter(row, junk):
+  fn, (args,) = _bound(row), _examples(row)
+  dirty = list(args)
+  for mask, hidden in row.masked.items():
+    for position in hidden:
+      x = dirty[position]
+      keep = jnp.broadcast_to((args[mask] > 0).reshape(args[mask].shape + (1,) * (x.ndim - args[mask].ndim)), x.shape)
+      dirty[position] = jnp.where(keep, x, jnp.asarray(junk if jnp.issubdtype(x.dtype, jnp.floating) else 10**6, x.dtype))
+  _close(fn(*dirty), fn(*args), 0, 1e-30)
+  for position in row.grads:
+    def grad(base):
+      return jax.grad(lambda x: _scalar(fn, (*base[:position], x, *base[position + 1:])))(base[position])
+    _close(grad(dirty), grad(args), 1e-6)
+
+
+@pytest.mark.parametrize("row", [r for r in ROWS if r.order], ids=lambda row: row.name)
+def test_order_of_the_group(row):
+  fn, (args,) = _bound(row), _examples(row)
+  order = np.random.default_rng(0).permutation(args[row.group[0]].shape[0])
+  shuffled = tuple(x[order] if i in row.group else x for i, x in enumerate(args))
+  want = fn(*args)
+  if row.order == "equivariant":
+    want = jax.tree.map(lambda x: x[order], want)
+  _close(fn(*shuffled), want, row.rtol)
+
+
+@pytest.mark.parametrize("row", [r for r in ROWS if r.low_precision], ids=lambda row: row.name)
+def test_bfloat16_in_float32_out(row):
+  fn, (args,) = _bound(row), _examples(row)
+  low = tuple(x.astype(jnp.bfloat16) if i in row.low_precision else x for i, x in enumerate(args))
+  rounded = tuple(x.astype(jnp.float32) if i in row.low_precision else x for i, x in enumerate(low))
+  for leaf in _floating(fn(*low)):
+    assert leaf.dtype == jnp.float32
+  _close(fn(*low), fn(*rounded), 1e-5)
+
+
+@pytest.mark.parametrize("row", [r for r in ROWS if r.split], ids=lambda row: row.name)
+def test_statistics_span_devices(row):
+  (args,) = _examples(row)
+  want = _bound(row)(*args)
+  fn = functools.partial(row.fn, axis_name="d", **row.kwargs)
+  size = args[row.split[0]].shape[0]
+  assert size % DEVICES == 0, f"axis 0 of the example must be a multiple of {DEVICES}"
+  def cut(i, x):
+    return x.reshape(DEVICES, size // DEVICES, *x.shape[1:]) if i in row.split else x
+  axes = tuple(0 if i in row.split else None for i in range(len(args)))
+  cuts = tuple(cut(i, x) for i, x in enumerate(args))
+  def join(tree):
+    leaves, treedef = jax.tree.flatten(tree)
+    assert len(leaves) == len(row.split_out)
+    for leaf, kind in zip(leaves, row.split_out):
+      if kind == "same":
+        _close(leaf, jnp.broadcast_to(leaf[:1], leaf.shape), 1e-6)
+    joined = [x[0] if k == "same" else x.reshape(-1, *x.shape[2:]) for x, k in zip(leaves, row.split_out)]
+    return jax.tree.unflatten(treedef, joined)
+  _close(join(jax.pmap(fn, "d", in_axes=axes)(*cuts)), want, row.rtol)
+  _close(join(jax.jit(jax.vmap(fn, axes, axis_name="d"))(*cuts)), want, row.rtol)
+  mesh = Mesh(np.array(jax.devices()[:DEVICES]), ("d",))
+  specs = tuple(PartitionSpec("d") if i in row.split else PartitionSpec() for i in range(len(args)))
+  lead = lambda *a: jax.tree.map(lambda x: x[None], fn(*a))
+  sharded = jax.shard_map(lead, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("d"))
+  _close(join(jax.jit(sharded)(*args)), want, row.rtol)
+
+
+@pytest.mark.parametrize("row", [r for r in ROWS if r.degenerate], ids=lambda row: row.name)
+def test_degenerate_cases(row):
+  fn = _bound(row)
+  for args, expected in row.degenerate:
+    out = fn(*(jnp.asarray(x) for x in args))
+    for leaf in _floating(out):
+      assert np.isfinite(leaf).all()
+    if callable(expected):
+      assert expected(out), f"{row.name}: {out}"
+    else:
+      for got, want in zip(jax.tree.leaves(out), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def _public_functions(room):
+  module = importlib.import_module(room)
+  names = getattr(module, "__all__", None) or [n for n in vars(module) if not n.startswith("_")]
+  for name in names:
+    value = getattr(module, name)
+    if inspect.isfunction(value) and value.__module__.startswith(room):
+      yield name, value
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_function_has_a_row(room):
+  tested = {row.name.split("[")[0] for row in ROWS}
+  missing = [n for n, _ in _public_functions(room) if n not in tested]
+  assert not missing, f"{room}: no contract row for {missing}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_docstrings_are_complete(room):
+  for name, fn in _public_functions(room):
+    doc = inspect.getdoc(fn) or ""
+    assert doc, f"{room}.{name} has no docstring"
+    if room not in ("rlcore.stats", "rlcore.segments"):
+      for word in ("Args:", "Returns:", "Reference:"):
+        assert word in doc, f"{room}.{name}: the docstring has no {word}"
