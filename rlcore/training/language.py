@@ -1,0 +1,419 @@
+"""Training a language policy: sample groups, verify, assign credit, move the parameters.
+
+The stages are pure functions of `LanguageParts`. `make_language_experiment` joins them into an `Experiment`, either as
+one jitted update (which `training.loop.train` scans and `vmap` batches over seeds) or, where the verifier is host code,
+as two jitted stages around it. Both forms take the same parts and give the same numbers.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rlcore import rewards as reward_lib
+from rlcore.policies import log_probs as log_probs_lib
+from rlcore.policies import sampling
+from rlcore.training import state as state_lib
+from rlcore.types import AdvantageEstimator, Array, Example, Experiment, LanguageModel, Metrics, PolicyLoss, Problem
+from rlcore.types import PyTree, Rewards, RewardTransform, Rollouts, Stage, Task
+
+TrainState = state_lib.TrainState
+PROMPTS = "prompts"  # the mapped axis over the prompts of an update, for transforms and estimators that span groups
+
+
+@dataclasses.dataclass(frozen=True)
+class Warmup:
+  """Supervised warm-up on the task's demonstrations.
+
+  Attributes:
+    steps: updates.
+    batch_size: demonstrations an update.
+    optimizer: optax transformation.
+  """
+
+  steps: int
+  batch_size: int
+  optimizer: optax.GradientTransformation
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageParts:
+  """The composition of one language experiment.
+
+  Attributes:
+    model: the policy.
+    task: prompts and verifier.
+    optimizer: optax transformation.
+    advantage_estimator: `(Rewards, Rollouts) -> [G, T]` of one group; may reduce over the axis `PROMPTS`.
+    policy_loss: `(log_probs [N, T], Rollouts of [N, T], advantages [N, T]) -> (scalar, metrics)`.
+    loss_weight: `(mask [N, T]) -> scalar`, the denominator of the loss's mean (`losses.aggregation_weight`); it makes
+      accumulation over microbatches and devices exact.
+    group_size: G, responses to each prompt.
+    prompts_per_update: B.
+    reward_transform: applied to each group before credit is assigned; its state is merged over `PROMPTS`.
+    temperature: of sampling and of the log-probabilities trained on.
+    top_k: 0 for all tokens.
+    top_p: 1 for all tokens.
+    epochs: passes over the rollouts of an update.
+    minibatches: gradient steps a pass; a divisor of `prompts_per_update`, since groups stay whole.
+    microbatches: pieces of a minibatch whose gradients are accumulated.
+    entropy_coef: weight of the token entropy that is added to the objective.
+    use_reference: keep the parameters with which the main updates start and hand `ref_log_probs` to the loss.
+    warmup: supervised warm-up, or None.
+    eval_problems: held-out problems of an evaluation.
+    problems: `(key) -> Problem` of `[B, ...]`, the prompts of an update; None draws B of the task's training split.
+    axis_name: the device axis when the update runs under `pmap` or `shard_map`, else None.
+    constrain: `(pytree of [B, ...]) -> same`, lays the prompts out over a mesh (`training.mesh`); identity by default.
+  """
+
+  model: LanguageModel
+  task: Task
+  optimizer: optax.GradientTransformation
+  advantage_estimator: AdvantageEstimator
+  policy_loss: PolicyLoss
+  loss_weight: Callable[[Array], Array]
+  group_size: int
+  prompts_per_update: int
+  reward_transform: RewardTransform = dataclasses.field(default_factory=reward_lib.identity)
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 1.0
+  epochs: int = 1
+  minibatches: int = 1
+  microbatches: int = 1
+  entropy_coef: float | Array = 0.0
+  use_reference: bool = False
+  warmup: Warmup | None = None
+  eval_problems: int = 256
+  problems: Callable[[Array], Problem] | None = None
+  axis_name: str | None = None
+  constrain: Callable[[PyTree], PyTree] = lambda tree: tree
+
+  def __post_init__(self):
+    if self.group_size < 2:
+      raise ValueError(f"group_size={self.group_size}: group-relative credit needs at least 2 responses to a prompt")
+    if self.prompts_per_update % self.minibatches:
+      raise ValueError(f"minibatches={self.minibatches} does not divide prompts_per_update={self.prompts_per_update}")
+    rows = self.prompts_per_update // self.minibatches * self.group_size
+    if rows % self.microbatches:
+      raise ValueError(f"microbatches={self.microbatches} does not divide the {rows} responses of a minibatch")
+    if self.warmup is not None and self.task.demonstration is None:
+      raise ValueError("this task has no demonstrations, so a supervised warm-up is impossible (set warmup=None)")
+
+
+def init_state(parts: LanguageParts, key: Array) -> TrainState:
+  """Initialises parameters, optimisers, reward state and the key of the first update."""
+  param_key, reward_key, run_key = jax.random.split(key, 3)
+  params = parts.model.init(param_key)
+  example = Rewards(outcome=jnp.zeros(parts.group_size))
+  return TrainState(
+      step=jnp.zeros((), jnp.int32), key=run_key, params=params, opt_state=parts.optimizer.init(params),
+      reward_state=parts.reward_transform.init(reward_key, example),
+      warmup_opt_state=None if parts.warmup is None else parts.warmup.optimizer.init(params),
+      ref_params=jax.tree.map(jnp.copy, params) if parts.use_reference else None)
+
+
+def _own_share(parts: LanguageParts, keys: Array) -> Array:
+  """Picks this device's keys, so that the numbers do not depend on how many devices there are."""
+  if parts.axis_name is None:
+    return keys
+  share = keys.shape[0] // jax.lax.axis_size(parts.axis_name)
+  if share * jax.lax.axis_size(parts.axis_name) != keys.shape[0]:
+    raise ValueError(f"{keys.shape[0]} prompts cannot be spread over {jax.lax.axis_size(parts.axis_name)} devices")
+  return jax.lax.dynamic_slice_in_dim(keys, jax.lax.axis_index(parts.axis_name) * share, share)
+
+
+def _draw(parts: LanguageParts, key: Array, count: int, split: str) -> Problem:
+  keys = _own_share(parts, jax.random.split(key, count))
+  return parts.constrain(jax.vmap(lambda k: parts.task.sample(k, split))(keys))
+
+
+def rollout(parts: LanguageParts, params: PyTree, key: Array, problems: Problem, **settings) -> Rollouts:
+  """Samples `group_size` responses to each of the `[B]` problems (one key a prompt)."""
+  count = parts.prompts_per_update if parts.axis_name else problems.prompt.shape[0]
+  keys = _own_share(parts, jax.random.split(key, count))
+  settings = dict(group_size=parts.group_size, temperature=parts.temperature, top_k=parts.top_k,
+                  top_p=parts.top_p) | settings
+  return sampling.sample(
+      parts.model, params, keys, problems.prompt, problems.prompt_mask, max_new_tokens=parts.task.max_response,
+      stop_tokens=(parts.task.eos_id,), pad_id=parts.task.pad_id, **settings)
+
+
+def score(task: Task, problems: Problem, rollouts: Rollouts) -> Rewards:
+  """Verifies `[B, G]` responses with a jittable verifier."""
+  per_group = jax.vmap(task.score, (None, 0, 0))
+  return Rewards(outcome=jax.vmap(per_group)(problems, rollouts.tokens, rollouts.mask).astype(jnp.float32))
+
+
+def credit(parts: LanguageParts, rewards: Rewards, rollouts: Rollouts, reward_state: PyTree) -> tuple[Array, PyTree]:
+  """Transforms the rewards of `[B]` groups and assigns credit: `(advantages [B, G, T], reward_state)`."""
+  def one_group(rewards, rollouts, reward_state):
+    rewards, reward_state = parts.reward_transform.apply(rewards, rollouts, reward_state)
+    return parts.advantage_estimator(rewards, rollouts), reward_state
+
+  batched = jax.vmap(one_group, (0, 0, None), (0, None), axis_name=PROMPTS)
+  advantages, reward_state = batched(rewards, rollouts, reward_state)
+  return jax.lax.stop_gradient(advantages), reward_state
+
+
+def _rows(rollouts: Rollouts) -> Rollouts:
+  """Flattens `[B, G, ...]` to `[B * G, ...]`, the prompt of a group being repeated for each of its rows."""
+  group = rollouts.tokens.shape[1]
+  repeat = lambda x: jnp.repeat(x, group, 0)
+  flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rollouts.replace(prompt=None, prompt_mask=None))
+  return flat.replace(prompt=repeat(rollouts.prompt), prompt_mask=repeat(rollouts.prompt_mask))
+
+
+def _is_zero(x: Any) -> bool:
+  return isinstance(x, (int, float)) and x == 0
+
+
+def _loss(parts: LanguageParts, params: PyTree, piece: tuple[Rollouts, Array]) -> tuple[Array, Metrics]:
+  batch, advantages = piece
+  with_entropy = not _is_zero(parts.entropy_coef)
+  out = log_probs_lib.token_log_probs(
+      parts.model, params, batch.prompt, batch.prompt_mask, batch.tokens, batch.mask, temperature=parts.temperature,
+      with_entropy=with_entropy)
+  log_probs, entropy = out if with_entropy else (out, None)
+  loss, metrics = parts.policy_loss(log_probs, batch, advantages)
+  if with_entropy:
+    counted = batch.mask > 0
+    mean_entropy = jnp.sum(jnp.where(counted, entropy, 0)) / jnp.maximum(jnp.sum(counted), 1)
+    loss = loss - parts.entropy_coef * mean_entropy
+    metrics = metrics | {"entropy": mean_entropy}
+  return loss, metrics
+
+
+def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: Rewards) -> tuple[TrainState, Metrics]:
+  """Assigns credit to `[B, G]` responses and takes the gradient steps of one update.
+
+  Rewards that are not finite, like losses and gradients that are not, leave parameters, optimiser and reward state
+  as they were and are reported.
+  """
+  good_reward = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(rewards)]))
+  if parts.axis_name is not None:
+    good_reward = jax.lax.pmin(good_reward.astype(jnp.int32), parts.axis_name) > 0
+  advantages, reward_state = credit(parts, rewards, rollouts, state.reward_state)
+  if parts.use_reference:
+    ref = log_probs_lib.token_log_probs(
+        parts.model, state.ref_params, *_prompted(_rows(rollouts)), temperature=parts.temperature)
+    rollouts = rollouts.replace(ref_log_probs=ref.reshape(rollouts.tokens.shape))
+
+  def gradient_step(carry, batch):
+    params, opt_state = carry
+    batch_rows, batch_advantages = _rows(batch[0]), batch[1].reshape(-1, batch[1].shape[-1])
+    gradient = state_lib.accumulate(
+        functools.partial(_loss, parts), lambda piece: parts.loss_weight(piece[0].mask), params,
+        (batch_rows, batch_advantages), microbatches=parts.microbatches, axis_name=parts.axis_name)
+    params, opt_state, metrics = state_lib.apply_gradient(
+        parts.optimizer, params, opt_state, gradient, allowed=good_reward)
+    return (params, opt_state), metrics
+
+  carry = (state.params, state.opt_state)
+  key, shuffle_key = jax.random.split(state.key)
+  if parts.epochs * parts.minibatches == 1:
+    (params, opt_state), metrics = gradient_step(carry, (rollouts, advantages))
+    metrics = jax.tree.map(lambda x: x[None], metrics)
+  else:
+    order = _minibatch_order(shuffle_key, rollouts.tokens.shape[0], parts.epochs, parts.minibatches)
+    pick = lambda index: jax.tree.map(lambda x: x[index], (rollouts, advantages))
+    (params, opt_state), metrics = jax.lax.scan(lambda c, index: gradient_step(c, pick(index)), carry, order)
+  flags = {name: jnp.max(metrics.pop(name)) for name in ("nonfinite_loss", "nonfinite_grad")}
+  applied = metrics.pop("applied")
+  metrics = {name: jnp.mean(x) for name, x in metrics.items()}
+  metrics |= flags | {"nonfinite_reward": (~good_reward).astype(jnp.float32)} | _describe(rewards, rollouts, advantages)
+  if parts.axis_name is not None:
+    metrics = jax.lax.pmean(metrics, parts.axis_name)
+    metrics["tokens"] *= jax.lax.axis_size(parts.axis_name)
+  reward_state = state_lib.select(good_reward, reward_state, state.reward_state)
+  state = state.replace(
+      step=state.step + 1, key=key, params=params, opt_state=opt_state, reward_state=reward_state,
+      skipped=state.skipped + (jnp.min(applied) == 0).astype(jnp.int32))
+  return state, metrics
+
+
+def _prompted(rows: Rollouts) -> tuple[Array, Array, Array, Array]:
+  return rows.prompt, rows.prompt_mask, rows.tokens, rows.mask
+
+
+def _minibatch_order(key: Array, prompts: int, epochs: int, minibatches: int) -> Array:
+  keys = jax.random.split(key, epochs)
+  order = jax.vmap(lambda k: jax.random.permutation(k, prompts))(keys)
+  return order.reshape(epochs * minibatches, prompts // minibatches)
+
+
+def _describe(rewards: Rewards, rollouts: Rollouts, advantages: Array) -> Metrics:
+  """Metrics of the responses: everything is a mean over the responses but `tokens`, their number."""
+  outcome = jnp.where(jnp.isfinite(rewards.outcome), rewards.outcome, 0.0)
+  counted = rollouts.mask > 0
+  tokens = jnp.sum(counted).astype(jnp.float32)
+  spread = jnp.max(outcome, 1) > jnp.min(outcome, 1)
+  sampled = jnp.where(counted, rollouts.log_probs, 0)
+  return {
+      "reward": jnp.mean(outcome),
+      "success": jnp.mean((outcome >= 1).astype(jnp.float32)),
+      "informative_groups": jnp.mean(spread.astype(jnp.float32)),
+      "tokens": tokens,
+      "response_length": jnp.mean(jnp.sum(counted, -1).astype(jnp.float32)),
+      "sampled_nll": -jnp.sum(sampled) / jnp.maximum(tokens, 1),
+      "advantage_abs": jnp.sum(jnp.where(counted, jnp.abs(advantages), 0)) / jnp.maximum(tokens, 1),
+  }
+
+
+def warmup_update(parts: LanguageParts, state: TrainState) -> tuple[TrainState, Metrics]:
+  """Takes one supervised gradient step on fresh demonstrations (mean token negative log-likelihood)."""
+  key, draw_key = jax.random.split(state.key)
+  problems = _draw(parts, draw_key, parts.warmup.batch_size, "train")
+  tokens, mask = jax.vmap(parts.task.demonstration)(problems)
+
+  def loss_fn(params, piece):
+    problems, tokens, mask = piece
+    log_probs = log_probs_lib.token_log_probs(
+        parts.model, params, problems.prompt, problems.prompt_mask, tokens, mask)
+    return -jnp.sum(log_probs) / jnp.maximum(jnp.sum(mask > 0), 1), {}
+
+  weight_fn = lambda piece: jnp.sum(piece[2] > 0)
+  gradient = state_lib.accumulate(
+      loss_fn, weight_fn, state.params, (problems, tokens, mask), axis_name=parts.axis_name)
+  params, opt_state, metrics = state_lib.apply_gradient(
+      parts.warmup.optimizer, state.params, state.warmup_opt_state, gradient)
+  applied = metrics.pop("applied")
+  counted = jnp.sum(mask > 0).astype(jnp.float32)
+  metrics["tokens"] = counted if parts.axis_name is None else jax.lax.psum(counted, parts.axis_name)
+  ref_params = params if parts.use_reference else None  # the reference is the policy with which the warm-up ends
+  state = state.replace(
+      step=state.step + 1, key=key, params=params, warmup_opt_state=opt_state, ref_params=ref_params,
+      skipped=state.skipped + (applied == 0).astype(jnp.int32))
+  return state, metrics
+
+
+def held_out(parts: LanguageParts, params: PyTree, *, seed: int = 2**20) -> tuple[Problem, Rollouts, Rollouts]:
+  """Answers held-out problems: `(problems, sampled, greedy)`, 4 sampled responses and one greedy one to each.
+
+  The problems and the randomness are functions of `seed` alone, so two evaluations of the same parameters agree.
+  """
+  problem_key, sample_key = jax.random.split(jax.random.key(seed))
+  single = dataclasses.replace(parts, axis_name=None)  # every device answers the same problems
+  problems = _draw(single, problem_key, parts.eval_problems, "test")
+  sampled = rollout(single, params, sample_key, problems, group_size=4)
+  greedy = rollout(single, params, sample_key, problems, group_size=1, temperature=0.0, top_k=0, top_p=1.0)
+  return problems, sampled, greedy
+
+
+def _solve_rates(problems: Problem, sampled: Rollouts, greedy: Rollouts, scorer: Callable) -> Metrics:
+  rate = lambda rollouts: jnp.mean((scorer(problems, rollouts).outcome >= 1).astype(jnp.float32))
+  return {"solve_rate": rate(sampled), "solve_rate_greedy": rate(greedy)}
+
+
+def decode_examples(parts: LanguageParts, problems: Problem, rollouts: Rollouts, rewards: Rewards,
+                    advantages: Array, count: int) -> list[Example]:
+  """Turns responses into text with the credit of each token; groups whose rewards differ come first.
+
+  Args:
+    parts: the composition.
+    problems: `[B]` problems.
+    rollouts: `[B, G]` responses.
+    rewards: of the responses.
+    advantages: `[B, G, T]`.
+    count: how many examples, one a group, alternating between the best and the worst response of its group.
+
+  Returns:
+    The examples.
+  """
+  problems, rollouts, outcome, advantages = jax.device_get((problems, rollouts, rewards.outcome, advantages))
+  spread = outcome.max(1) - outcome.min(1)
+  examples = []
+  for i, group in enumerate((-spread).argsort(kind="stable")[:count]):
+    row = int(outcome[group].argmax() if i % 2 == 0 else outcome[group].argmin())
+    places = rollouts.mask[group, row] > 0
+    prompt = problems.prompt[group][problems.prompt_mask[group] > 0]
+    pieces = tuple(parts.task.decode([t]) for t in rollouts.tokens[group, row][places])
+    examples.append(Example(parts.task.decode(prompt), pieces, tuple(advantages[group, row][places].tolist()),
+                            float(outcome[group, row])))
+  return examples
+
+
+def make_language_experiment(
+    parts: LanguageParts,
+    *,
+    score_on_host: Callable[[Problem, Rollouts], Rewards] | None = None,
+    source: Callable[[int], Problem] | None = None,
+    num_examples: int = 3,
+) -> Experiment:
+  """Joins the stages into an experiment.
+
+  Args:
+    parts: the composition.
+    score_on_host: `(problems, rollouts) -> Rewards` in NumPy; with it (see `training.host`) the update is two jitted
+      stages, sampling and learning, with the host's verifier between them. None: the whole update is jittable.
+    source: `(update number) -> Problem` of `[B, ...]` on the host (a data set, see `tasks.tfds`); it must be a
+      function of its argument alone, which makes the update number the position in the data. Only with
+      `score_on_host`.
+    num_examples: responses shown at the end of a run.
+
+  Returns:
+    The experiment.
+
+  Raises:
+    ValueError: if the verifier is host code and `score_on_host` is missing, or `source` is given without it.
+  """
+  if parts.task.host and score_on_host is None:
+    raise ValueError("this task's verifier is host code: pass score_on_host (training.host.make_scorer)")
+  if source is not None and score_on_host is None:
+    raise ValueError("a host data source needs the staged form: pass score_on_host")
+
+  def draw(state):
+    key, problem_key, sample_key = jax.random.split(state.key, 3)
+    draw_problems = parts.problems or (lambda k: _draw(parts, k, parts.prompts_per_update, "train"))
+    return state.replace(key=key), draw_problems(problem_key), sample_key
+
+  def sample_stage(state, given=None):
+    state, problems, sample_key = draw(state)
+    problems = problems if given is None else given
+    return state, problems, rollout(parts, state.params, sample_key, problems)
+
+  def update(state):
+    state, problems, rollouts = sample_stage(state)
+    return learn(parts, state, rollouts, score(parts.task, problems, rollouts))
+
+  sample_jit = jax.jit(sample_stage)
+  learn_jit = jax.jit(functools.partial(learn, parts))
+
+  def staged_update(state):
+    given = None if source is None else source(int(state.step))
+    state, problems, rollouts = sample_jit(state, given)
+    rewards = score_on_host(problems, rollouts)
+    return learn_jit(state, rollouts, rewards)
+
+  @jax.jit
+  def example_stage(state):
+    problem_key, sample_key = jax.random.split(jax.random.key(2**21))
+    single = dataclasses.replace(parts, axis_name=None)
+    problems = _draw(single, problem_key, 16, "test")
+    return problems, rollout(single, state.params, sample_key, problems)
+
+  credit_jit = jax.jit(lambda state, rewards, rollouts: credit(parts, rewards, rollouts, state.reward_state)[0])
+
+  def examples(state):
+    problems, rollouts = example_stage(state)
+    rewards = (score_on_host or jax.jit(functools.partial(score, parts.task)))(problems, rollouts)
+    return decode_examples(parts, problems, rollouts, rewards, credit_jit(state, rewards, rollouts), num_examples)
+
+  held_out_jit = jax.jit(functools.partial(held_out, parts))
+
+  def evaluate(state):
+    return _solve_rates(*held_out(parts, state.params), functools.partial(score, parts.task))
+
+  def staged_evaluate(state):
+    return _solve_rates(*held_out_jit(state.params), score_on_host)
+
+  warmup = parts.warmup and Stage("warm-up", parts.warmup.steps, functools.partial(warmup_update, parts))
+  return Experiment(
+      init=functools.partial(init_state, parts),
+      update=staged_update if score_on_host else update,
+      evaluate=staged_evaluate if score_on_host else evaluate,
+      warmup=warmup, examples=examples, jittable=score_on_host is None)

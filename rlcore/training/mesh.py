@@ -1,0 +1,72 @@
+"""Data parallelism: by `jit` over a mesh, or by `pmap`; the numbers are those of one device."""
+
+from collections.abc import Callable
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import numpy as np
+
+from rlcore.types import Experiment, PyTree
+
+DATA = "data"
+
+
+def make_mesh(devices: int | None = None) -> Mesh:
+  """Lays the devices out along one axis called "data".
+
+  Args:
+    devices: how many to use, None for all.
+
+  Returns:
+    The mesh.
+
+  Raises:
+    ValueError: if there are fewer devices.
+  """
+  available = jax.devices()
+  count = len(available) if devices is None else devices
+  if count > len(available):
+    raise ValueError(f"{count} devices asked for, but only {len(available)} are here")
+  return Mesh(np.array(available[:count]), (DATA,))
+
+
+def constrain_to(mesh: Mesh) -> Callable[[PyTree], PyTree]:
+  """Spreads axis 0 of every array over the mesh (`LanguageParts.constrain`); parameters stay replicated.
+
+  The compiler then splits sampling, scoring and differentiation by prompts and sums the gradients.
+  """
+  sharding = NamedSharding(mesh, PartitionSpec(DATA))
+  return lambda tree: jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, sharding), tree)
+
+
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+  """Puts a whole copy of every array on each device of the mesh."""
+  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def pmap_experiment(experiment: Experiment, *, axis_name: str = DATA, devices: int | None = None) -> Experiment:
+  """Runs an experiment's updates under `pmap`, one share of the prompts on each device.
+
+  The experiment must have been made with `axis_name` (`LanguageParts.axis_name`). States go in and come out
+  without a device axis, so the host loop, its checkpoints and the evaluation need not know.
+
+  Args:
+    experiment: the experiment.
+    axis_name: name of the device axis.
+    devices: how many devices to use, None for all.
+
+  Returns:
+    An experiment with the same functions, no longer to be jitted as a whole.
+  """
+  chosen = make_mesh(devices).devices.tolist()
+  broadcast = lambda state: jax.tree.map(lambda x: jax.numpy.broadcast_to(x, (len(chosen), *x.shape)), state)
+
+  def spread(update):
+    mapped = jax.pmap(update, axis_name, devices=chosen)
+    def run(state):
+      state, metrics = mapped(broadcast(state))
+      return jax.tree.map(lambda x: x[0], (state, metrics))
+    return run
+
+  warmup = experiment.warmup and experiment.warmup._replace(update=spread(experiment.warmup.update))
+  return experiment._replace(update=spread(experiment.update), warmup=warmup, jittable=False)

@@ -1,0 +1,175 @@
+"""What a run carries from update to update, and the one way in which its parameters move."""
+
+from collections.abc import Callable
+import math
+from typing import NamedTuple
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from rlcore.types import Array, Metrics, PyTree
+
+
+@struct.dataclass
+class TrainState:
+  """Everything that a resumed run needs.
+
+  Attributes:
+    step: int32 scalar, updates done, those of the warm-up included; with `key` it is the position in the data.
+    key: PRNG key of the next update.
+    params: parameters of the policy.
+    opt_state: state of the optimiser.
+    reward_state: state of the reward transform.
+    warmup_opt_state: state of the warm-up's optimiser, or None.
+    ref_params: parameters of the frozen reference policy, or None.
+    skipped: int32 scalar, updates that were skipped because something was not finite.
+  """
+
+  step: Array
+  key: Array
+  params: PyTree
+  opt_state: PyTree
+  reward_state: PyTree = ()
+  warmup_opt_state: PyTree | None = None
+  ref_params: PyTree | None = None
+  skipped: Array = struct.field(default_factory=lambda: jnp.zeros((), jnp.int32))
+
+
+class Gradient(NamedTuple):
+  """A loss with its gradient: `loss` float32 scalar, `grads` a pytree like the parameters, `metrics` of scalars."""
+
+  loss: Array
+  grads: PyTree
+  metrics: Metrics
+
+
+def make_optimizer(
+    learning_rate: float | Array,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.99,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    max_grad_norm: float | None = 1.0,
+    warmup_steps: int = 0,
+    decay_steps: int | None = None,
+) -> optax.GradientTransformation:
+  """Builds global-norm clipping followed by AdamW under a schedule.
+
+  Args:
+    learning_rate: peak learning rate; may be a tracer, so that a sweep over it is one `vmap`.
+    b1: decay of the first moment.
+    b2: decay of the second moment.
+    eps: added to the root of the second moment.
+    weight_decay: decoupled decay; 0 gives Adam.
+    max_grad_norm: global norm to clip to, None for no clipping.
+    warmup_steps: updates of linear warm-up from 0.
+    decay_steps: updates after which a cosine has brought the rate to 0 (None: constant after the warm-up).
+
+  Returns:
+    The optax transformation.
+  """
+  def schedule(count):
+    rise = jnp.minimum(1.0, (count + 1) / (warmup_steps + 1))
+    if decay_steps is None:
+      return learning_rate * rise
+    progress = jnp.clip((count - warmup_steps) / max(decay_steps - warmup_steps, 1), 0.0, 1.0)
+    return learning_rate * rise * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+
+  adam = optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
+  return adam if max_grad_norm is None else optax.chain(optax.clip_by_global_norm(max_grad_norm), adam)
+
+
+def accumulate(
+    loss_fn: Callable[[PyTree, PyTree], tuple[Array, Metrics]],
+    weight_fn: Callable[[PyTree], Array],
+    params: PyTree,
+    batch: PyTree,
+    *,
+    microbatches: int = 1,
+    axis_name: str | None = None,
+) -> Gradient:
+  """Differentiates a loss over a batch, in pieces and over devices, as if it had been done in one go.
+
+  A loss that is a weighted mean over its batch (a token mean, say) is not the mean of the means of its pieces. Each
+  piece counts with `weight_fn(piece)`, the denominator of its mean, which makes the sum exact.
+
+  Args:
+    loss_fn: `(params, piece) -> (scalar, metrics)`.
+    weight_fn: `(piece) -> float32 scalar`, denominator of the piece's mean (`losses.aggregation_weight`).
+    params: parameters to differentiate with respect to.
+    batch: pytree of `[N, ...]`.
+    microbatches: number of pieces, a divisor of N; they are run one after the other by `lax.scan`.
+    axis_name: mapped axis over which the batch is spread, or None.
+
+  Returns:
+    `Gradient`; metrics are weighted like the loss.
+
+  Raises:
+    ValueError: if `microbatches` does not divide N.
+  """
+  size = jax.tree.leaves(batch)[0].shape[0]
+  if size % microbatches:
+    raise ValueError(f"microbatches={microbatches} does not divide the {size} sequences of a minibatch")
+
+  def piece(part):
+    weight = jnp.asarray(weight_fn(part), jnp.float32)
+    (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, part)
+    return jax.tree.map(lambda x: x * weight, Gradient(loss, grads, metrics)), weight
+
+  if microbatches == 1:
+    total, weight = piece(batch)
+  else:
+    parts = jax.tree.map(lambda x: x.reshape(microbatches, size // microbatches, *x.shape[1:]), batch)
+    first = jax.eval_shape(piece, jax.tree.map(lambda x: x[0], parts))
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
+    add = lambda carry, part: (jax.tree.map(jnp.add, carry, piece(part)), None)
+    (total, weight), _ = jax.lax.scan(add, zero, parts)
+  if axis_name is not None:
+    total, weight = jax.lax.psum((total, weight), axis_name)
+  return jax.tree.map(lambda x: x / jnp.where(weight > 0, weight, 1.0), total)
+
+
+def apply_gradient(
+    optimizer: optax.GradientTransformation,
+    params: PyTree,
+    opt_state: PyTree,
+    gradient: Gradient,
+    *,
+    allowed: Array | bool = True,
+) -> tuple[PyTree, PyTree, Metrics]:
+  """Moves the parameters, or leaves everything as it is where the loss or the gradient is not finite.
+
+  Args:
+    optimizer: optax transformation.
+    params: parameters.
+    opt_state: optimiser state.
+    gradient: from `accumulate`.
+    allowed: bool scalar, False also skips the update (a reward was not finite, say).
+
+  Returns:
+    `(params, opt_state, metrics)`, the metrics being `loss`, `grad_norm`, `nonfinite_loss`, `nonfinite_grad` and
+    `applied` beside those of the gradient; non-finite numbers are reported as 0 where they were skipped.
+  """
+  grad_norm = optax.global_norm(gradient.grads)
+  good_loss, good_grad = jnp.isfinite(gradient.loss), jnp.isfinite(grad_norm)
+  applied = good_loss & good_grad & allowed
+  updates, new_opt_state = optimizer.update(gradient.grads, opt_state, params)
+  new_params = optax.apply_updates(params, updates)
+  params, opt_state = select(applied, (new_params, new_opt_state), (params, opt_state))
+  metrics = gradient.metrics | {"loss": gradient.loss, "grad_norm": grad_norm}
+  metrics = {name: jnp.where(jnp.isfinite(x), x, 0.0) for name, x in metrics.items()}
+  flags = {"nonfinite_loss": ~good_loss, "nonfinite_grad": ~good_grad, "applied": applied}
+  return params, opt_state, metrics | {name: x.astype(jnp.float32) for name, x in flags.items()}
+
+
+def select(flag: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
+  """Chooses between two pytrees of the same structure by a bool scalar."""
+  return jax.tree.map(lambda x, y: jnp.where(flag, x, y), on_true, on_false)
+
+
+def count_params(params: PyTree) -> int:
+  """Counts the parameters (shapes suffice)."""
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
