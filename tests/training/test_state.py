@@ -1,0 +1,100 @@
+"""Exact accumulation and the guarded step, against plain gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rlcore.training import state as state_lib
+
+
+def _problem(rows=8, length=5):
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(rows, length)), jnp.float32)
+  mask = jnp.asarray(rng.random((rows, length)) < 0.6, jnp.float32)
+  params = {"w": jnp.asarray(0.3), "b": jnp.asarray(-0.1)}
+
+  def loss_fn(params, piece):
+    x, mask = piece
+    value = jnp.tanh(params["w"] * x + params["b"]) ** 2
+    loss = jnp.sum(value * mask) / jnp.maximum(jnp.sum(mask), 1)
+    return loss, {"mean_x": jnp.sum(x * mask) / jnp.maximum(jnp.sum(mask), 1)}
+
+  return loss_fn, lambda piece: jnp.sum(piece[1]), params, (x, mask)
+
+
+@pytest.mark.parametrize("microbatches", [1, 2, 8])
+def test_accumulation_equals_one_go(microbatches):
+  loss_fn, weight_fn, params, batch = _problem()
+  (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, batch)
+  got = jax.jit(lambda p, b: state_lib.accumulate(loss_fn, weight_fn, p, b, microbatches=microbatches))(params, batch)
+  np.testing.assert_allclose(got.loss, loss, rtol=1e-6)
+  np.testing.assert_allclose(got.metrics["mean_x"], metrics["mean_x"], rtol=1e-5)
+  for name in grads:
+    np.testing.assert_allclose(got.grads[name], grads[name], rtol=1e-5)
+
+
+def test_accumulation_over_devices_equals_one_go():
+  loss_fn, weight_fn, params, batch = _problem()
+  want = state_lib.accumulate(loss_fn, weight_fn, params, batch)
+  spread = lambda b: state_lib.accumulate(loss_fn, weight_fn, params, b, axis_name="d")
+  cut = jax.tree.map(lambda x: x.reshape(4, 2, -1), batch)
+  got = jax.pmap(spread, "d")(cut)
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want)):
+    np.testing.assert_allclose(a, np.broadcast_to(b, a.shape), rtol=1e-5)
+
+
+def test_microbatches_must_divide():
+  loss_fn, weight_fn, params, batch = _problem()
+  with pytest.raises(ValueError, match="microbatches=3 does not divide the 8 sequences"):
+    state_lib.accumulate(loss_fn, weight_fn, params, batch, microbatches=3)
+
+
+@pytest.mark.parametrize("what", ["loss", "grad", "forbidden", "nothing"])
+def test_a_bad_update_changes_nothing_and_is_reported(what):
+  optimizer = state_lib.make_optimizer(0.1)
+  params = {"w": jnp.asarray([1.0, 2.0])}
+  opt_state = optimizer.init(params)
+  gradient = state_lib.Gradient(
+      jnp.asarray(np.nan if what == "loss" else 1.0), {"w": jnp.asarray([np.inf if what == "grad" else 1.0, 1.0])}, {})
+  new_params, new_opt_state, metrics = state_lib.apply_gradient(
+      optimizer, params, opt_state, gradient, allowed=jnp.asarray(what != "forbidden"))
+  moved = not np.array_equal(new_params["w"], params["w"])
+  assert moved == (what == "nothing") == bool(metrics["applied"])
+  assert metrics["nonfinite_loss"] == (what == "loss")
+  assert metrics["nonfinite_grad"] == (what == "grad")
+  same = [np.array_equal(a, b) for a, b in zip(jax.tree.leaves(new_opt_state), jax.tree.leaves(opt_state))]
+  assert all(same) == (what != "nothing")
+  assert all(np.isfinite(x) for x in metrics.values())
+
+
+def test_schedule_and_clipping_are_those_of_optax():
+  ours = state_lib.make_optimizer(0.1, b2=0.99, warmup_steps=3, max_grad_norm=0.5)
+  theirs = optax.chain(optax.clip_by_global_norm(0.5), optax.adamw(
+      lambda c: 0.1 * jnp.minimum(1, (c + 1) / 4), b2=0.99, weight_decay=0.0))
+  params = {"w": jnp.asarray([1.0, -2.0])}
+  a, b = ours.init(params), theirs.init(params)
+  for k in range(6):
+    grads = {"w": jnp.asarray([1.0 + k, -0.5])}
+    up_a, a = ours.update(grads, a, params)
+    up_b, b = theirs.update(grads, b, params)
+    np.testing.assert_allclose(up_a["w"], up_b["w"], rtol=1e-6)
+  cosine = state_lib.make_optimizer(1.0, decay_steps=4, max_grad_norm=None)
+  state, sizes = cosine.init(params), []
+  for _ in range(5):
+    update, state = cosine.update({"w": jnp.ones(2)}, state, params)
+    sizes.append(abs(float(update["w"][0])))
+  np.testing.assert_allclose(sizes, [0.5 * (1 + np.cos(np.pi * k / 4)) for k in range(5)], atol=1e-5)
+
+
+def test_the_rate_may_be_a_tracer():
+  def size(rate):
+    optimizer = state_lib.make_optimizer(rate, max_grad_norm=None)
+    params = jnp.asarray(1.0)
+    return optimizer.update(jnp.asarray(2.0), optimizer.init(params), params)[0]
+  np.testing.assert_allclose(jax.jit(jax.vmap(size))(jnp.asarray([0.1, 0.2])), [-0.1, -0.2], rtol=1e-5)
+
+
+def test_count_params():
+  assert state_lib.count_params({"a": jnp.zeros((3, 4)), "b": [jnp.zeros(5)]}) == 17
