@@ -1,0 +1,265 @@
+"""A decoder language model of the Llama/Qwen3 kind as pure functions of a dictionary of arrays.
+
+RMSNorm, rotary positions (half-rotation), grouped-query attention, SwiGLU, optionally RMSNorm of queries and keys and
+tied embeddings. A matrix is `[inputs, outputs]`; the rows of heads are contiguous, so Hugging Face checkpoints of these
+families fit after a transpose. Layers are a list of dictionaries (fastest), or one dictionary of stacked arrays that is
+scanned (`scan_layers`, fastest to compile); `stack_layers` and `unstack_layers` convert parameters.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rlcore.types import Array, LanguageModel, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+  """Shape and numerics of a decoder.
+
+  Attributes:
+    vocab_size: V.
+    context: greatest length of prompt + response.
+    layers: number of blocks.
+    dim: D, width of the residual stream.
+    heads: query heads.
+    kv_heads: key/value heads, a divisor of `heads`; None for `heads`.
+    head_dim: K; None for `dim // heads`.
+    ff_dim: width of the feed-forward part; None for `4 * dim`.
+    rope_theta: base of the rotary wavelengths.
+    norm_eps: added to the mean square in RMSNorm.
+    qk_norm: RMSNorm of each head's query and key before the rotation (Qwen3).
+    tie_embeddings: the output matrix is the embedding.
+    scan_layers: stacked layers in `lax.scan` in place of a list.
+    remat: recompute each block in the backward pass; saves memory, costs a third of the time.
+    dtype: of activations, "float32" or "bfloat16"; norms, softmax and logits are float32 always.
+    param_dtype: of the parameters.
+  """
+
+  vocab_size: int
+  context: int
+  layers: int = 4
+  dim: int = 256
+  heads: int = 4
+  kv_heads: int | None = None
+  head_dim: int | None = None
+  ff_dim: int | None = None
+  rope_theta: float = 10_000.0
+  norm_eps: float = 1e-6
+  qk_norm: bool = False
+  tie_embeddings: bool = True
+  scan_layers: bool = False
+  remat: bool = False
+  dtype: Any = "float32"
+  param_dtype: Any = "float32"
+
+  def __post_init__(self):
+    set_ = lambda name, value: object.__setattr__(self, name, value)
+    set_("kv_heads", self.heads if self.kv_heads is None else self.kv_heads)
+    set_("head_dim", self.dim // self.heads if self.head_dim is None else self.head_dim)
+    set_("ff_dim", 4 * self.dim if self.ff_dim is None else self.ff_dim)
+    if self.heads % self.kv_heads:
+      raise ValueError(f"kv_heads={self.kv_heads} does not divide heads={self.heads}")
+    if self.head_dim % 2:
+      raise ValueError(f"head_dim={self.head_dim} must be even: rotary positions turn pairs of coordinates")
+
+
+def init(config: DecoderConfig, key: Array) -> PyTree:
+  """Draws parameters: fan-in scaled normals, the projections back into the residual stream damped by its depth."""
+  c = config
+  embed_key, out_key, *layer_keys = jax.random.split(key, 2 + c.layers)
+  normal = lambda key, shape, std: (std * jax.random.normal(key, shape)).astype(c.param_dtype)
+  ones = lambda n: jnp.ones(n, c.param_dtype)
+
+  def layer(key):
+    keys = iter(jax.random.split(key, 7))
+    matrix = lambda n_in, n_out, scale=1.0: normal(next(keys), (n_in, n_out), scale * n_in**-0.5)
+    damp = (2 * c.layers) ** -0.5
+    weights = dict(
+        attn_norm=ones(c.dim), mlp_norm=ones(c.dim),
+        q=matrix(c.dim, c.heads * c.head_dim), k=matrix(c.dim, c.kv_heads * c.head_dim),
+        v=matrix(c.dim, c.kv_heads * c.head_dim), o=matrix(c.heads * c.head_dim, c.dim, damp),
+        gate=matrix(c.dim, c.ff_dim), up=matrix(c.dim, c.ff_dim), down=matrix(c.ff_dim, c.dim, damp))
+    return weights | (dict(q_norm=ones(c.head_dim), k_norm=ones(c.head_dim)) if c.qk_norm else {})
+
+  params = dict(embed=normal(embed_key, (c.vocab_size, c.dim), c.dim**-0.5), layers=[layer(k) for k in layer_keys],
+                final_norm=ones(c.dim))
+  if not c.tie_embeddings:
+    params["unembed"] = normal(out_key, (c.dim, c.vocab_size), c.dim**-0.5)
+  return stack_layers(params) if c.scan_layers else params
+
+
+def stack_layers(params: PyTree) -> PyTree:
+  """Turns a list of layers into one dictionary of stacked arrays (for `scan_layers`)."""
+  return params | {"layers": jax.tree.map(lambda *x: jnp.stack(x), *params["layers"])}
+
+
+def unstack_layers(params: PyTree) -> PyTree:
+  """Turns stacked layers into a list of dictionaries."""
+  count = jax.tree.leaves(params["layers"])[0].shape[0]
+  return params | {"layers": [jax.tree.map(lambda x: x[i], params["layers"]) for i in range(count)]}
+
+
+def _rms_norm(config: DecoderConfig, x: Array, weight: Array) -> Array:
+  x32 = x.astype(jnp.float32)
+  scale = jax.lax.rsqrt(jnp.mean(x32 * x32, -1, keepdims=True) + config.norm_eps)
+  return (x32 * scale * weight).astype(config.dtype)
+
+
+def _rotate(config: DecoderConfig, x: Array, positions: Array) -> Array:
+  """Turns `x [..., heads, K]` by its `positions [...]`: coordinate i pairs with i + K/2."""
+  frequency = config.rope_theta ** (-jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim)
+  angle = positions[..., None, None].astype(jnp.float32) * frequency
+  sin, cos = jnp.sin(angle), jnp.cos(angle)
+  x1, x2 = jnp.split(x.astype(jnp.float32), 2, -1)
+  return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).astype(config.dtype)
+
+
+def _matmul(config: DecoderConfig, x: Array, weight: Array) -> Array:
+  return x @ weight.astype(config.dtype)
+
+
+def _queries_keys_values(config: DecoderConfig, layer: PyTree, x: Array, positions: Array) -> tuple[Array, ...]:
+  c = config
+  x = _rms_norm(c, x, layer["attn_norm"])
+  split = lambda name: _matmul(c, x, layer[name]).reshape(*x.shape[:-1], -1, c.head_dim)
+  q, k, v = split("q"), split("k"), split("v")
+  if c.qk_norm:
+    q, k = _rms_norm(c, q, layer["q_norm"]), _rms_norm(c, k, layer["k_norm"])
+  return _rotate(c, q, positions), _rotate(c, k, positions), v
+
+
+def _after_attention(config: DecoderConfig, layer: PyTree, x: Array, attended: Array) -> Array:
+  x = x + _matmul(config, attended.reshape(*x.shape[:-1], -1), layer["o"])
+  h = _rms_norm(config, x, layer["mlp_norm"])
+  return x + _matmul(config, jax.nn.silu(_matmul(config, h, layer["gate"])) * _matmul(config, h, layer["up"]),
+                     layer["down"])
+
+
+def _embed(config: DecoderConfig, params: PyTree, tokens: Array) -> Array:
+  return jnp.take(params["embed"], tokens, axis=0, mode="clip").astype(config.dtype)
+
+
+def _check_length(config: DecoderConfig, length: int, what: str):
+  if length > config.context:
+    raise ValueError(f"{what} is {length} tokens long, but the context is {config.context}")
+
+
+def _forward(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array) -> tuple[Array, PyTree]:
+  """Returns `[B, S, D]` before the final norm and the keys and values `[B, S, kv_heads, K]` of each layer."""
+  counted = mask > 0
+  positions = jnp.maximum(jnp.cumsum(counted, -1) - 1, 0)
+  square = jnp.tril(jnp.ones((tokens.shape[-1],) * 2, bool))
+  # a place that is masked out may look at itself: its row of the softmax must not be empty
+  visible = (square & counted[:, None, :] | jnp.eye(tokens.shape[-1], dtype=bool))[:, None]
+
+  def block(x, layer):
+    q, k, v = _queries_keys_values(config, layer, x, positions)
+    attended = jax.nn.dot_product_attention(q, k, v, mask=visible)
+    return _after_attention(config, layer, x, attended), (k, v)
+
+  if config.remat:
+    block = jax.checkpoint(block)
+  x = _embed(config, params, jnp.where(counted, tokens, 0))
+  return _through_layers(config, block, x, params["layers"])
+
+
+def _through_layers(config: DecoderConfig, block, x: Array, layers: PyTree) -> tuple[Array, PyTree]:
+  """Runs `block(x, layer) -> (x, out)` over the layers; `out` is stacked, or a list, like the layers."""
+  if config.scan_layers:
+    return jax.lax.scan(block, x, layers)
+  outs = []
+  for layer in layers:
+    x, out = block(x, layer)
+    outs.append(out)
+  return x, outs
+
+
+def hidden(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array) -> Array:
+  """Runs whole sequences `[B, S]`; see `LanguageModel.hidden`."""
+  _check_length(config, tokens.shape[1], "the sequence")
+  return _rms_norm(config, _forward(config, params, tokens, mask)[0], params["final_norm"])
+
+
+def logits(config: DecoderConfig, params: PyTree, hidden: Array) -> Array:
+  """Maps `[..., D]` to `[..., V]` float32."""
+  if config.tie_embeddings:
+    weight, axis = params["embed"], 1
+  else:
+    weight, axis = params["unembed"], 0
+  dims = (((hidden.ndim - 1,), (axis,)), ((), ()))
+  return jax.lax.dot_general(hidden, weight.astype(config.dtype), dims, preferred_element_type=jnp.float32)
+
+
+def prefill(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array, group_size: int,
+            max_new_tokens: int) -> tuple[Array, PyTree]:
+  """Runs the prompts `[B, P]` once and makes room for `group_size` responses to each; see `LanguageModel.prefill`."""
+  batch, length = tokens.shape
+  _check_length(config, length, "the prompt")
+  _check_length(config, length + max_new_tokens, f"the prompt ({length}) with its response ({max_new_tokens})")
+  x, kv = _forward(config, params, tokens, mask)
+  room = (batch, group_size, config.kv_heads, max_new_tokens, config.head_dim)
+
+  def layer_cache(keys, values):
+    # heads before places: the products of a step then read memory in order
+    keys, values = jnp.swapaxes(keys, -3, -2), jnp.swapaxes(values, -3, -2)
+    empty = jnp.zeros((*keys.shape[:-4], *room), config.dtype)
+    return dict(prompt_keys=keys, prompt_values=values, keys=empty, values=empty)
+
+  layers = layer_cache(*kv) if config.scan_layers else [layer_cache(*one) for one in kv]
+  counted = mask > 0
+  cache = dict(layers=layers, prompt_mask=counted, prompt_length=jnp.sum(counted, -1, dtype=jnp.int32))
+  return _rms_norm(config, x[:, -1], params["final_norm"]), cache
+
+
+def _attend_cached(q: Array, k: Array, v: Array, cache: PyTree, prompt_mask: Array, index: Array):
+  """Attends from `q [B, G, heads, K]` to the shared prompt and to each row's own response; writes `k` and `v`."""
+  kv_heads, width = k.shape[-2:]
+  place = (0, 0, 0, index, 0)
+  keys = jax.lax.dynamic_update_slice(cache["keys"], k[:, :, :, None], place)
+  values = jax.lax.dynamic_update_slice(cache["values"], v[:, :, :, None], place)
+  grouped = q.reshape(*q.shape[:2], kv_heads, -1, width)
+  dot = lambda spec, a, b: jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
+  own = dot("bgkrd,bgktd->bgkrt", grouped, keys) * width**-0.5
+  own = jnp.where(jnp.arange(keys.shape[3]) <= index, own, -jnp.inf)
+  shared = dot("bgkrd,bkpd->bgkrp", grouped, cache["prompt_keys"]) * width**-0.5
+  shared = jnp.where(prompt_mask[:, None, None, None], shared, -jnp.inf)
+  top = jnp.maximum(jnp.max(own, -1), jnp.max(shared, -1))[..., None]
+  own, shared = jnp.exp(own - top), jnp.exp(shared - top)
+  total = jnp.sum(own, -1) + jnp.sum(shared, -1)
+  attended = dot("bgkrt,bgktd->bgkrd", own.astype(v.dtype), values)
+  attended += dot("bgkrp,bkpd->bgkrd", shared.astype(v.dtype), cache["prompt_values"])
+  attended = (attended / total[..., None]).astype(v.dtype)
+  return attended.reshape(q.shape), cache | dict(keys=keys, values=values)
+
+
+def step(config: DecoderConfig, params: PyTree, cache: PyTree, tokens: Array, index: Array) -> tuple[Array, PyTree]:
+  """Appends one token to each row; see `LanguageModel.step`."""
+  positions = jnp.broadcast_to(cache["prompt_length"][:, None] + index, tokens.shape)
+
+  def block(x, inputs):
+    layer, layer_cache = inputs
+    q, k, v = _queries_keys_values(config, layer, x, positions)
+    attended, layer_cache = _attend_cached(q, k, v, layer_cache, cache["prompt_mask"], index)
+    return _after_attention(config, layer, x, attended), layer_cache
+
+  x = _embed(config, params, tokens)
+  pairs = (params["layers"], cache["layers"])
+  x, layers = _through_layers(config, block, x, pairs if config.scan_layers else list(zip(*pairs)))
+  return _rms_norm(config, x, params["final_norm"]), cache | {"layers": layers}
+
+
+def make_decoder(config: DecoderConfig) -> LanguageModel:
+  """Binds the configuration: a decoder as pure functions of its parameters.
+
+  Args:
+    config: shape and numerics.
+
+  Returns:
+    The model.
+  """
+  bind = lambda function: lambda *args: function(config, *args)
+  return LanguageModel(init=bind(init), hidden=bind(hidden), logits=bind(logits), prefill=bind(prefill),
+                       step=bind(step), vocab_size=config.vocab_size)

@@ -1,0 +1,130 @@
+"""Samples groups of responses: each prompt is read once, its G responses are drawn in one loop."""
+
+from collections.abc import Sequence
+
+import chex
+import jax
+from jax import custom_batching
+import jax.numpy as jnp
+
+from rlcore.types import Array, LanguageModel, PyTree, Rollouts
+
+
+@custom_batching.custom_vmap
+def _any(flags: Array) -> Array:
+  return jnp.any(flags)
+
+
+@_any.def_vmap
+def _any_of_all(axis_size, in_batched, flags):
+  """Keeps the loop's condition a scalar under `vmap`: mapped loops run together until the last one ends.
+
+  With one condition a lane, every write to the cache would become a select over the whole cache.
+  """
+  del axis_size, in_batched
+  return _any(flags), False
+
+
+def _keep(logits: Array, top_k: int, top_p: float | Array) -> Array:
+  """Marks the tokens that top-k and then top-p leave: `[..., V]` bool."""
+  order = jnp.argsort(-logits, -1, stable=True)
+  ranks = jnp.argsort(order, -1)
+  keep = ranks < top_k if top_k else jnp.ones(logits.shape, bool)
+  probs = jax.nn.softmax(jnp.where(keep, logits, -jnp.inf), -1)
+  ordered = jnp.take_along_axis(probs, order, -1)
+  before = jnp.cumsum(ordered, -1) - ordered
+  return keep & (jnp.take_along_axis(before, ranks, -1) < top_p)
+
+
+def _draw(logits: Array, uniform: Array, temperature, top_k: int, top_p) -> tuple[Array, Array]:
+  """Draws one token a row by inverting the distribution function; returns it with its log-probability."""
+  if isinstance(temperature, (int, float)) and temperature == 0:
+    tokens = jnp.argmax(logits, -1).astype(jnp.int32)
+    return tokens, jnp.zeros(tokens.shape, jnp.float32)
+  logits = logits / temperature
+  if top_k or not (isinstance(top_p, (int, float)) and top_p >= 1):
+    logits = jnp.where(_keep(logits, top_k, top_p), logits, -jnp.inf)
+  log_probs = jax.nn.log_softmax(logits, -1)
+  probs = jnp.exp(log_probs)
+  cdf = jnp.cumsum(probs, -1)
+  possible = probs > 0
+  last = logits.shape[-1] - 1 - jnp.argmax(possible[..., ::-1], -1)
+  hit = possible & (cdf > uniform[..., None] * cdf[..., -1:])
+  tokens = jnp.where(jnp.any(hit, -1), jnp.argmax(hit, -1), last).astype(jnp.int32)
+  return tokens, jnp.take_along_axis(log_probs, tokens[..., None], -1)[..., 0]
+
+
+def sample(
+    model: LanguageModel,
+    params: PyTree,
+    keys: Array,
+    prompts: Array,
+    prompt_mask: Array,
+    *,
+    group_size: int,
+    max_new_tokens: int,
+    temperature: float | Array = 1.0,
+    top_k: int = 0,
+    top_p: float | Array = 1.0,
+    stop_tokens: Sequence[int] = (),
+    pad_id: int = 0,
+) -> Rollouts:
+  """Samples `group_size` responses to each prompt.
+
+  All randomness of a prompt comes from its own key, so the responses do not depend on how prompts are batched or
+  spread over devices. The loop ends as soon as every response has stopped.
+
+  Args:
+    model: the policy.
+    params: its parameters.
+    keys: one key (split into B), or `[B]` keys.
+    prompts: `[B, P]` int32, padded on the left.
+    prompt_mask: `[B, P]`, at least one place of each prompt set.
+    group_size: G (static).
+    max_new_tokens: T (static).
+    temperature: divides the logits. The number 0 is greedy decoding: the distribution is then a point, so every
+      log-probability is 0. A traced temperature must be positive.
+    top_k: sample among the k likeliest tokens only (static); 0 for all. Ties go to the smaller id.
+    top_p: sample among the fewest likeliest tokens whose probability, after top-k, reaches this; 1 for all.
+    stop_tokens: ids that end a response; the stop token itself counts (static).
+    pad_id: fills the places after it.
+
+  Returns:
+    `Rollouts` with a leading `[B]`: tokens, mask and log_probs `[B, G, T]`; log_probs are those of the distribution
+    sampled from, temperature, top-k and top-p included.
+
+  Raises:
+    ValueError: if prompt and response do not fit the model's context.
+  """
+  chex.assert_rank([prompts, prompt_mask], 2)
+  chex.assert_equal_shape([prompts, prompt_mask])
+  batch = prompts.shape[0]
+  if keys.ndim == (0 if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) else 1):
+    keys = jax.random.split(keys, batch)
+  uniforms = jax.vmap(lambda key: jax.random.uniform(key, (group_size, max_new_tokens)))(keys)
+  stops = jnp.asarray(tuple(stop_tokens), jnp.int32)
+  hidden, cache = model.prefill(params, prompts, prompt_mask, group_size, max_new_tokens)
+  rows = (batch, group_size)
+  hidden = jnp.broadcast_to(hidden[:, None], (*rows, hidden.shape[-1]))
+  write = lambda array, column, index: jax.lax.dynamic_update_slice(array, column[..., None], (0, 0, index))
+
+  def unfinished(carry):
+    index, active = carry[:2]
+    return (index < max_new_tokens) & _any(active)
+
+  def body(carry):
+    index, active, hidden, cache, tokens, mask, log_probs = carry
+    uniform = jax.lax.dynamic_index_in_dim(uniforms, index, 2, keepdims=False)
+    token, log_prob = _draw(model.logits(params, hidden), uniform, temperature, top_k, top_p)
+    token = jnp.where(active, token, pad_id)
+    tokens, mask = write(tokens, token, index), write(mask, active.astype(jnp.float32), index)
+    log_probs = write(log_probs, jnp.where(active, log_prob, 0), index)
+    active &= ~jnp.any(token[..., None] == stops, -1)
+    hidden, cache = model.step(params, cache, token, index)
+    return index + 1, active, hidden, cache, tokens, mask, log_probs
+
+  shape = (*rows, max_new_tokens)
+  carry = (jnp.zeros((), jnp.int32), jnp.ones(rows, bool), hidden, cache, jnp.full(shape, pad_id, jnp.int32),
+           jnp.zeros(shape), jnp.zeros(shape))
+  *_, tokens, mask, log_probs = jax.lax.while_loop(unfinished, body, carry)
+  return Rollouts(tokens=tokens, mask=mask, log_probs=log_probs, prompt=prompts, prompt_mask=prompt_mask)
