@@ -1,0 +1,140 @@
+"""Steps, turns and sub-sentences inside a token sequence: their ids, their ends, and the way between steps and tokens.
+
+One sequence of T tokens with at most S steps. `mask` is 1 where a token counts and may have holes; a step id (or an end)
+outside its range belongs to nobody: it is dropped and never wraps around.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from rlcore import stats
+from rlcore.types import Array
+
+
+def segment_ids(boundary: Array, mask: Array, *, starts: bool = False) -> Array:
+  """Numbers the segments of a sequence.
+
+  Args:
+    boundary: `[T]`, 1 on the last token of each segment or, with `starts`, on its first one.
+    mask: `[T]`, 1 where a token counts; a boundary on another token is ignored.
+    starts: static. False (Fine-Grained RLHF): the first counted token opens segment 0. True (Internal RL): segment 0
+      opens at the first boundary, and the tokens before it have id -1.
+
+  Returns:
+    `[T]` int32, -1 in masked places.
+
+  Reference: Fine-Grained RLHF, arXiv:2306.01693; Internal RL, arXiv:2512.20605.
+  """
+  chex.assert_rank([boundary, mask], 1)
+  chex.assert_equal_shape((boundary, mask))
+  keep = mask > 0
+  marks = ((boundary > 0) & keep).astype(jnp.int32)
+  return jnp.where(keep, jnp.cumsum(marks) - (1 if starts else marks), -1)
+
+
+def segment_end_mask(boundary: Array, mask: Array) -> Array:
+  """Marks the last token of every segment; the last counted token closes a segment in any case.
+
+  Args:
+    boundary: `[T]`, 1 on the last token of each segment.
+    mask: `[T]`, 1 where a token counts.
+
+  Returns:
+    `[T]` float32 of 0 and 1, 0 in masked places.
+
+  Reference: Fine-Grained RLHF, arXiv:2306.01693.
+  """
+  chex.assert_rank([boundary, mask], 1)
+  chex.assert_equal_shape((boundary, mask))
+  keep = mask > 0
+  last = mask.shape[0] - 1 - jnp.argmax(keep[::-1])
+  return (keep & ((boundary > 0) | (jnp.arange(mask.shape[0]) == last))).astype(jnp.float32)
+
+
+def _slots(index: Array, keep: Array, size: int) -> Array:
+  """Returns `index` where it counts and lies in [0, size), else `size`, which a scatter with mode="drop" ignores."""
+  return jnp.where(keep & (index >= 0) & (index < size), index, size)
+
+
+def last_token_of_steps(step_id: Array, mask: Array, num_steps: int) -> Array:
+  """Finds the last counted token of every step.
+
+  Args:
+    step_id: `[T]` int32.
+    mask: `[T]`, 1 where a token counts.
+    num_steps: static, S.
+
+  Returns:
+    `[S]` int32, -1 for a step without a counted token.
+
+  Reference: SPA-RL, arXiv:2505.20732.
+  """
+  chex.assert_rank([step_id, mask], 1)
+  chex.assert_equal_shape((step_id, mask))
+  slots = _slots(step_id, mask > 0, num_steps)
+  positions = jnp.arange(step_id.shape[0], dtype=jnp.int32)
+  return jnp.full(num_steps, -1, jnp.int32).at[slots].max(positions, mode="drop")
+
+
+def step_rewards_to_tokens(step_rewards: Array, step_end: Array, step_mask: Array, num_tokens: int) -> Array:
+  """Puts the reward of every step on the token that ends it; steps that end on one token add up.
+
+  Also known as: `turn_to_token_rewards`.
+
+  Args:
+    step_rewards: `[S]`.
+    step_end: `[S]` int32, index of the step's last token; below 0 or beyond the sequence drops the reward.
+    step_mask: `[S]`, 1 where a step counts.
+    num_tokens: static, T.
+
+  Returns:
+    `[T]` float32, 0 on all other tokens; no gradient flows.
+
+  Reference: SPA-RL, arXiv:2505.20732; multi-turn guide, arXiv:2510.01132.
+  """
+  chex.assert_rank([step_rewards, step_end, step_mask], 1)
+  chex.assert_equal_shape((step_rewards, step_end, step_mask))
+  keep = step_mask > 0
+  rewards = jax.lax.stop_gradient(stats.masked(step_rewards, keep))
+  return jnp.zeros(num_tokens, jnp.float32).at[_slots(step_end, keep, num_tokens)].add(rewards, mode="drop")
+
+
+def steps_to_tokens(step_values: Array, step_id: Array, mask: Array) -> Array:
+  """Gives every counted token the value of its step.
+
+  Args:
+    step_values: `[S]`.
+    step_id: `[T]` int32.
+    mask: `[T]`, 1 where a token counts.
+
+  Returns:
+    `[T]` float32, 0 on masked tokens and where `step_id` is no step; no gradient flows.
+
+  Reference: TP-GRPO, arXiv:2507.23317.
+  """
+  chex.assert_rank([step_values, step_id, mask], 1)
+  chex.assert_equal_shape((step_id, mask))
+  slots = _slots(step_id, mask > 0, step_values.shape[0])
+  return jax.lax.stop_gradient(step_values.at[slots].get(mode="fill", fill_value=0).astype(jnp.float32))
+
+
+def step_sums(values: Array, step_id: Array, mask: Array, num_steps: int) -> Array:
+  """Sums a token value over the counted tokens of every step.
+
+  Args:
+    values: `[T]`.
+    step_id: `[T]` int32.
+    mask: `[T]`, 1 where a token counts.
+    num_steps: static, S.
+
+  Returns:
+    `[S]` float32, 0 for a step without a counted token; differentiable in `values`.
+
+  Reference: OPRL, arXiv:2509.19199.
+  """
+  chex.assert_rank([values, step_id, mask], 1)
+  chex.assert_equal_shape((values, step_id, mask))
+  keep = mask > 0
+  slots = _slots(step_id, keep, num_steps)
+  return jnp.zeros(num_steps, jnp.float32).at[slots].add(stats.masked(values, keep), mode="drop")

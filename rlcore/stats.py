@@ -2,10 +2,14 @@
 
 `mask` is 1 where an element counts; whatever sits elsewhere, NaN and inf included, changes neither value nor gradient.
 `axis_name` is one name or a tuple of names of mapped axes (`vmap`, `pmap`, `shard_map`) over which the statistic spans.
+
+Deviations are taken from a counted element before anything is averaged, so that equal values have a spread of exactly
+0 (in float32 the plain mean of seven times 0.7 is not 0.7, and a normaliser turns that difference into noise).
 """
 
 from collections.abc import Sequence
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -31,6 +35,10 @@ def _psum(x: Array, axis_name: AxisName) -> Array:
   return x if axis_name is None else jax.lax.psum(x, axis_name)
 
 
+def _pmin(x: Array, axis_name: AxisName) -> Array:
+  return x if axis_name is None else jax.lax.pmin(x, axis_name)
+
+
 def masked_sum(values: Array, mask: Array | None = None, *, axis=None, axis_name: AxisName = None) -> Array:
   """Sums the counted elements in float32 over `axis` (all by default) and `axis_name`."""
   return _psum(jnp.sum(masked(values, mask), axis), axis_name)
@@ -45,3 +53,175 @@ def masked_mean(values: Array, mask: Array | None = None, *, axis=None, axis_nam
   """Averages the counted elements in float32; 0 where nothing counts."""
   total = masked_sum(values, mask, axis=axis, axis_name=axis_name)
   return total / jnp.maximum(masked_count(values, mask, axis=axis, axis_name=axis_name), 1)
+
+
+def _deviations(values: Array, mask: Array | None, axis, axis_name: AxisName) -> tuple[Array, Array]:
+  """Returns the mean (its axes kept) and the deviations from it, exactly 0 where all counted values are equal."""
+  keep = as_mask(mask, values)
+  values = masked(values, keep)
+  lowest = jax.lax.stop_gradient(jnp.where(keep, values, jnp.inf))
+  lowest = _pmin(jnp.min(lowest, axis, keepdims=True, initial=jnp.inf), axis_name)
+  lowest = jnp.where(lowest < jnp.inf, lowest, 0)
+  above = masked(values - lowest, keep)
+  count = _psum(jnp.sum(keep.astype(jnp.float32), axis, keepdims=True), axis_name)
+  mean = _psum(jnp.sum(above, axis, keepdims=True), axis_name) / jnp.maximum(count, 1)
+  return lowest + mean, masked(above - mean, keep)
+
+
+def _sqrt(x: Array) -> Array:
+  """Square root whose gradient at 0 is 0."""
+  positive = x > 0
+  return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
+def centred(values: Array, mask: Array | None = None, *, axis=None, axis_name: AxisName = None) -> Array:
+  """Subtracts the mean of the counted elements; 0 in masked places, exactly 0 everywhere if they are all equal."""
+  return _deviations(values, mask, axis, axis_name)[1]
+
+
+def masked_var(
+    values: Array, mask: Array | None = None, *, axis=None, ddof: int = 0, axis_name: AxisName = None) -> Array:
+  """Variance of the counted elements, divisor `count - ddof`; 0 where no more than `ddof` elements count."""
+  squares = masked_sum(
+      jnp.square(centred(values, mask, axis=axis, axis_name=axis_name)), mask, axis=axis, axis_name=axis_name)
+  count = masked_count(values, mask, axis=axis, axis_name=axis_name)
+  return jnp.where(count > ddof, squares / jnp.maximum(count - ddof, 1), 0)
+
+
+def masked_std(
+    values: Array, mask: Array | None = None, *, axis=None, ddof: int = 0, axis_name: AxisName = None) -> Array:
+  """Standard deviation of the counted elements, divisor `count - ddof`; 0 with gradient 0 where there is no spread."""
+  return _sqrt(masked_var(values, mask, axis=axis, ddof=ddof, axis_name=axis_name))
+
+
+def whiten(
+    values: Array, mask: Array | None = None, *, shift_mean: bool = True, power: float = 1.0, eps: float = 1e-8,
+    axis_name: AxisName = None) -> Array:
+  """Scales the counted elements to unit variance and, unless told otherwise, to mean 0.
+
+  `shift_mean=False` adds the mean back, which keeps the sign of rewards. `power=0.5` divides by the root of the
+  standard deviation, as a slip in the released code of Fine-Grained RLHF does. Equal values become 0 (or their mean).
+
+  Args:
+    values: `[...]`, any shape; the statistics run over all of it.
+    mask: `[...]`, 1 where an element counts; None counts all.
+    shift_mean: static, whether the result has mean 0.
+    power: exponent of the standard deviation in the divisor.
+    eps: added to the variance (divisor n).
+    axis_name: mapped axes over which the statistics span.
+
+  Returns:
+    `[...]` float32, 0 in masked places; no gradient flows.
+
+  Reference: Fine-Grained RLHF, arXiv:2306.01693.
+  """
+  values = jax.lax.stop_gradient(jnp.asarray(values))
+  mean, deviation = _deviations(values, mask, None, axis_name)
+  var = masked_mean(jnp.square(deviation), mask, axis_name=axis_name)
+  whitened = deviation * (var + eps) ** (-power / 2)
+  return whitened if shift_mean else masked(whitened + mean, as_mask(mask, values))
+
+
+def running_stats_init() -> dict[str, Array]:
+  """Returns the moments of no value at all: count, mean, m2 (sum of squared deviations), min and max, each float32[]."""
+  zero = jnp.zeros((), jnp.float32)
+  return dict(count=zero, mean=zero, m2=zero, min=zero + jnp.inf, max=zero - jnp.inf)
+
+
+def running_stats_merge(stats: dict[str, Array], other: dict[str, Array]) -> dict[str, Array]:
+  """Merges the moments of two disjoint sets (Chan, Golub and LeVeque, 1979); an empty set changes nothing."""
+  count = stats["count"] + other["count"]
+  share = other["count"] / jnp.maximum(count, 1)
+  delta = other["mean"] - stats["mean"]
+  return dict(
+      count=count,
+      mean=stats["mean"] + delta * share,
+      m2=stats["m2"] + other["m2"] + jnp.square(delta) * stats["count"] * share,
+      min=jnp.minimum(stats["min"], other["min"]),
+      max=jnp.maximum(stats["max"], other["max"]))
+
+
+def running_stats_update(
+    stats: dict[str, Array], values: Array, mask: Array | None = None, *,
+    axis_name: AxisName = None) -> dict[str, Array]:
+  """Merges the counted elements of a batch into running moments.
+
+  With `axis_name` the batch is that of all mapped places together, and every place gets the same moments.
+
+  Args:
+    stats: what `running_stats_init` or an earlier update returned.
+    values: `[...]`, any shape.
+    mask: `[...]`, 1 where an element counts; None counts all. A batch in which nothing counts changes nothing.
+    axis_name: mapped axes that the batch spans.
+
+  Returns:
+    The new moments, float32[] each, without gradient.
+
+  Reference: PAR, arXiv:2502.18770 (its code); Chan, Golub and LeVeque, 1979.
+  """
+  values = jax.lax.stop_gradient(jnp.asarray(values))
+  keep = as_mask(mask, values)
+  mean, deviation = _deviations(values, keep, None, axis_name)
+  values = masked(values, keep)
+  batch = dict(
+      count=masked_count(values, keep, axis_name=axis_name),
+      mean=mean.reshape(()),
+      m2=masked_sum(jnp.square(deviation), keep, axis_name=axis_name),
+      min=_pmin(jnp.min(jnp.where(keep, values, jnp.inf), initial=jnp.inf), axis_name),
+      max=-_pmin(jnp.min(jnp.where(keep, -values, jnp.inf), initial=jnp.inf), axis_name))
+  return running_stats_merge(stats, batch)
+
+
+def running_std(stats: dict[str, Array]) -> Array:
+  """Standard deviation (divisor n) of running moments; 0 for fewer than two values and for a constant stream."""
+  spread = (stats["count"] > 1) & (stats["max"] > stats["min"])
+  return jnp.where(spread, _sqrt(stats["m2"] / jnp.maximum(stats["count"], 1)), 0)
+
+
+def average_ranks(values: Array, mask: Array | None = None) -> Array:
+  """Ranks the counted elements of a vector `[N]` from 1; ties share their average rank, masked places get 0."""
+  chex.assert_rank(values, 1)
+  keep = as_mask(mask, values)
+  values = jax.lax.stop_gradient(masked(values, keep))
+  ordered = jnp.sort(jnp.where(keep, values, jnp.inf))
+  below = jnp.searchsorted(ordered, values, side="left")
+  up_to = jnp.minimum(jnp.searchsorted(ordered, values, side="right"), jnp.sum(keep))
+  return masked((below + up_to + 1) / 2, keep)
+
+
+def pearson_correlation(
+    x: Array, y: Array, mask: Array | None = None, *, eps: float = 1e-12, axis_name: AxisName = None) -> Array:
+  """Correlates two arrays over their counted elements.
+
+  In this order: fewer than two elements give 0; identical arrays give 1, constant ones too; a constant array gives 0
+  with gradient 0. Constant means a centred sum of squares of at most `eps + 1e-10 * sum(x**2)`.
+
+  Args:
+    x: `[...]`, any shape.
+    y: `[...]`, the shape of `x`.
+    mask: `[...]`, 1 where an element counts; None counts all.
+    eps: absolute part of the threshold below which an array is constant.
+    axis_name: mapped axes over which the sums span.
+
+  Returns:
+    float32[] in [-1, 1].
+
+  Reference: StateFactory, arXiv:2603.09400 (its code).
+  """
+  chex.assert_equal_shape((x, y))
+  keep = as_mask(mask, x)
+  total = lambda values: masked_sum(values, keep, axis_name=axis_name)
+  x, y = masked(x, keep), masked(y, keep)
+  u, v = centred(x, keep, axis_name=axis_name), centred(y, keep, axis_name=axis_name)
+  var_u, var_v = total(u * u), total(v * v)
+  varies = (var_u > eps + 1e-10 * total(x * x)) & (var_v > eps + 1e-10 * total(y * y))
+  scale = _sqrt(jnp.where(varies, var_u, 1)) * _sqrt(jnp.where(varies, var_v, 1))
+  rho = jnp.where(varies, jnp.clip(total(u * v) / scale, -1, 1), 0)
+  rho = jnp.where(total(x != y) > 0, rho, 1)
+  return jnp.where(total(jnp.ones_like(x)) > 1, rho, 0)
+
+
+def spearman_correlation(x: Array, y: Array, mask: Array | None = None) -> Array:
+  """Correlates the ranks of two vectors `[N]`, ties at their average rank; no gradient, constants as in Pearson's."""
+  chex.assert_equal_shape((x, y))
+  return pearson_correlation(average_ranks(x, mask), average_ranks(y, mask), mask)

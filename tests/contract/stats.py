@@ -11,8 +11,46 @@ def _values(rng):
   return rng.normal(size=(8, 5)).astype(np.float32), mask
 
 
+def _moments(rng, size=6):
+  x = rng.normal(size=size)
+  return [np.float32(v) for v in (size, x.mean(), x.var() * size, x.min(), x.max())]
+
+
+def _record(count, mean, m2, low, high):
+  return dict(count=count, mean=mean, m2=m2, min=low, max=high)
+
+
+def _merge(*numbers):
+  return stats.running_stats_merge(_record(*numbers[:5]), _record(*numbers[5:]))
+
+
+def _update(values, mask, *numbers, axis_name=None):
+  return stats.running_stats_update(_record(*numbers), values, mask, axis_name=axis_name)
+
+
+def _pairs(rng):
+  x, mask = _values(rng)
+  return x, (0.5 * x + rng.normal(size=x.shape)).astype(np.float32), mask
+
+
+def _vector(rng):
+  values = rng.integers(0, 6, 16).astype(np.float32)
+  return values, (rng.random(16) < 0.7).astype(np.float32)
+
+
 _COMMON = dict(example=_values, masked={1: (0,)}, group=(0, 1), order="invariant", low_precision=(0,), split=(0, 1))
+_EQUIVARIANT = {**_COMMON, "order": "equivariant"}
 _EMPTY = (np.full((2, 3), np.nan, np.float32), np.zeros((2, 3), np.float32))
+_TIED = (np.full(7, 0.7, np.float32), np.ones(7, np.float32))
+_ONE = (np.array([2.5, np.nan], np.float32), np.array([1, 0], np.float32))
+_START = tuple(np.float32(v) for v in (0, 0, 0, np.inf, -np.inf))
+_SEEN = tuple(np.float32(v) for v in (3, 7 / 3, 14 / 3, 1, 4))
+_SORTED_SEEN = tuple(_SEEN[i] for i in (0, 2, 4, 1, 3))  # the order of a dict's leaves: count, m2, max, mean, min
+
+
+def _zeros(out):
+  return not np.any(np.asarray(out))
+
 
 ROWS = [
     Row("as_mask", lambda mask, like: stats.as_mask(mask, like), lambda rng: _values(rng)[::-1], group=(0, 1), order="equivariant"),
@@ -20,4 +58,39 @@ ROWS = [
     Row("masked_sum", stats.masked_sum, grads=(0,), split_out=("same",), degenerate=((_EMPTY, (0.0,)),), **_COMMON),
     Row("masked_mean", stats.masked_mean, grads=(0,), split_out=("same",), degenerate=((_EMPTY, (0.0,)),), **_COMMON),
     Row("masked_count", stats.masked_count, split_out=("same",), degenerate=((_EMPTY, (0.0,)),), **_COMMON),
+    Row("masked_var", stats.masked_var, grads=(0,), split_out=("same",),
+        degenerate=((_EMPTY, (0.0,)), (_TIED, _zeros), (_ONE, _zeros)), **_COMMON),
+    Row("masked_var[ddof=1]", stats.masked_var, kwargs=dict(ddof=1), grads=(0,), split_out=("same",),
+        degenerate=((_EMPTY, (0.0,)), (_TIED, _zeros), (_ONE, _zeros)), **_COMMON),
+    Row("masked_std", stats.masked_std, grads=(0,), split_out=("same",),
+        degenerate=((_EMPTY, (0.0,)), (_TIED, _zeros), (_ONE, _zeros)), **_COMMON),
+    Row("centred", stats.centred, grads=(0,), split_out=("split",),
+        degenerate=((_EMPTY, _zeros), (_TIED, _zeros), (_ONE, _zeros)), **_EQUIVARIANT),
+    Row("whiten", stats.whiten, stopped=(0,), split_out=("split",),
+        degenerate=((_EMPTY, _zeros), (_TIED, _zeros), (_ONE, _zeros)), **_EQUIVARIANT),
+    Row("whiten[shift_mean=False,power=0.5]", stats.whiten, kwargs=dict(shift_mean=False, power=0.5), stopped=(0,),
+        split_out=("split",), degenerate=((_EMPTY, _zeros), (_TIED, (_TIED[0],)), (_ONE, ([2.5, 0],))), **_EQUIVARIANT),
+    Row("running_stats_init", lambda like: {k: v + 0 * like for k, v in stats.running_stats_init().items() if k in ("count", "mean", "m2")},
+        lambda rng: (np.float32(1),)),
+    Row("running_stats_merge", _merge, lambda rng: (*_moments(rng), *_moments(rng, 9)),
+        degenerate=(((*_SEEN, *_START), _SORTED_SEEN), ((*_START, *_SEEN), _SORTED_SEEN))),
+    Row("running_stats_update", _update, lambda rng: (*_values(rng), *_moments(rng)), stopped=(0,), masked={1: (0,)},
+        group=(0, 1), order="invariant", low_precision=(0,), split=(0, 1), split_out=("same",) * 5,
+        degenerate=(((*_EMPTY, *_SEEN), _SORTED_SEEN),
+                    ((np.array([1, 2, 4], np.float32), np.ones(3), *_START), _SORTED_SEEN))),
+    Row("running_std", lambda *numbers: stats.running_std(_record(*numbers)), _moments, grads=(2,),
+        degenerate=((_START, (0.0,)), ((7, 0.7, 1e-9, 0.7, 0.7), _zeros), ((1, 3, 0, 3, 3), _zeros), (_SEEN, (1.247219,)))),
+    Row("average_ranks", stats.average_ranks, _vector, stopped=(0,), masked={1: (0,)}, group=(0, 1), order="equivariant",
+        degenerate=(((np.array([3, 1, 3, 9, np.inf]), np.array([1, 1, 1, 0, 1])), ([2.5, 1, 2.5, 0, 4],)),
+                    ((np.full(3, np.nan), np.zeros(3)), _zeros))),
+    Row("pearson_correlation", stats.pearson_correlation, _pairs, grads=(0, 1), masked={2: (0, 1)}, group=(0, 1, 2),
+        order="invariant", low_precision=(0, 1), split=(0, 1, 2), split_out=("same",),
+        degenerate=(((_EMPTY[0], *_EMPTY), _zeros), ((_TIED[0], np.arange(7), _TIED[1]), _zeros),
+                    ((_TIED[0], *_TIED), (1.0,)), ((_ONE[0], *_ONE), _zeros),
+                    ((np.array([1e4, 1e4 + 1]), np.array([3, -5]), np.ones(2)), (-1.0,)))),
+    Row("spearman_correlation", stats.spearman_correlation, lambda rng: (_vector(rng)[0], *_vector(rng)), stopped=(0, 1),
+        masked={2: (0, 1)}, group=(0, 1, 2), order="invariant",
+        degenerate=(((_TIED[0], np.arange(7), _TIED[1]), _zeros),
+                    ((np.array([1, 2, 8, np.nan]), np.array([-3, -1, 70, 0]), np.array([1, 1, 1, 0])), (1.0,)),
+                    ((np.array([1, 2, 3, 4]), np.array([8, 7, 6, 5]), np.ones(4)), (-1.0,)))),
 ]
