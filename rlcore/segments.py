@@ -116,7 +116,8 @@ def steps_to_tokens(step_values: Array, step_id: Array, mask: Array) -> Array:
   chex.assert_rank([step_values, step_id, mask], 1)
   chex.assert_equal_shape((step_id, mask))
   slots = _slots(step_id, mask > 0, step_values.shape[0])
-  return jax.lax.stop_gradient(step_values.at[slots].get(mode="fill", fill_value=0).astype(jnp.float32))
+  values = jax.lax.stop_gradient(jnp.asarray(step_values, jnp.float32))
+  return values.at[slots].get(mode="fill", fill_value=0)
 
 
 def step_sums(values: Array, step_id: Array, mask: Array, num_steps: int) -> Array:
