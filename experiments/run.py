@@ -1,0 +1,53 @@
+"""Trains one experiment: progress, logs, curves, checkpoints, and at the end what was learnt.
+
+    python -m experiments.run --config=configs/quickstart.py
+    python -m experiments.run --config=configs/quickstart.py:smoke --config.lr=1e-3 --workdir=runs/mine
+
+A `--workdir` that holds a checkpoint is resumed. Ctrl-C and SIGTERM save first.
+"""
+
+import pathlib
+import time
+
+from absl import flags
+import rich.table
+
+from experiments import launch
+from rlcore.training import examples, loop
+from rlcore.training.progress import format_seconds
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; default runs/<config>-<time>.")
+
+
+def main(job: launch.Job) -> int:
+  """Runs the job and reports; returns the exit code."""
+  console = launch.console()
+  workdir = pathlib.Path(WORKDIR.value or f"runs/{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}")
+  loop.prepare_workdir(workdir, job.config)
+  experiment = launch.make_experiment(job.config)
+  result = loop.run(experiment, job.config, workdir, console=console)
+  if result.received is not None:
+    console.print(f"{result.received.name}: saved at update {result.step}; "
+                  f"resume with --workdir={workdir}", soft_wrap=True)
+    return 128 + result.received
+  _report(console, experiment, result)
+  return 0
+
+
+def _report(console, experiment, result: loop.RunResult):
+  table = rich.table.Table("held out", "before", "after", box=None, header_style="bold", pad_edge=False)
+  for name, after in result.after.items():
+    before = (result.before or {}).get(name)
+    table.add_row(name, *("-" if x is None else f"{x:.3f}" for x in (before, after)))
+  console.print()
+  console.print(table)
+  if experiment.examples is not None:
+    console.print()
+    console.print(examples.render_examples(experiment.examples(result.state), console.width))
+  console.print(f"{format_seconds(result.seconds)} in all, {format_seconds(result.compile_seconds)} of it compiling")
+  for name, path in result.paths.items():
+    console.print(f"{name:12s} {path}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+  launch.launch(main)

@@ -1,0 +1,97 @@
+"""The directory of a run: what the host loop reads of a config, and whether a directory belongs to it."""
+
+from collections.abc import Mapping
+import dataclasses
+import json
+import pathlib
+import tempfile
+
+import ml_collections
+
+from rlcore.training.errors import RunError
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+  """The part of a config that the host loop reads; all of it may change when a run is resumed.
+
+  Attributes:
+    steps: main updates, after the warm-up.
+    log_every: updates of one compiled chunk; metrics reach the disk and the screen after each chunk.
+    eval_every: main updates between evaluations, 0 for before and after only.
+    checkpoint_every: updates between checkpoints, 0 for the end only.
+    keep_checkpoints: how many of the newest checkpoints stay on the disk.
+    max_nonfinite: stop after this many updates in a row with a non-finite loss, gradient or reward.
+    progress_metric: shown live.
+  """
+
+  steps: int
+  log_every: int = 10
+  eval_every: int = 0
+  checkpoint_every: int = 0
+  keep_checkpoints: int = 3
+  max_nonfinite: int = 5
+  progress_metric: str = "success"
+
+  def __post_init__(self):
+    for name, least in (("steps", 0), ("log_every", 1), ("eval_every", 0), ("checkpoint_every", 0),
+                        ("keep_checkpoints", 1), ("max_nonfinite", 1)):
+      if getattr(self, name) < least:
+        raise RunError(f"{name} must be at least {least}, not {getattr(self, name)}")
+
+  @classmethod
+  def from_config(cls, config: ml_collections.ConfigDict) -> "RunOptions":
+    """Picks the loop's fields out of a config; those it lacks keep their defaults."""
+    return cls(**{field.name: config[field.name] for field in dataclasses.fields(cls) if field.name in config})
+
+
+def prepare_workdir(workdir: str | pathlib.Path, config: ml_collections.ConfigDict) -> pathlib.Path:
+  """Creates a run's directory, or checks that an existing one belongs to this config.
+
+  Args:
+    workdir: the directory.
+    config: the config; `RunOptions` may differ from those of the earlier run.
+
+  Returns:
+    The directory.
+
+  Raises:
+    RunError: if it cannot be written, or its `config.json` is of another config.
+  """
+  workdir = pathlib.Path(workdir)
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=workdir):
+      pass
+  except OSError as error:
+    raise RunError(f"cannot write the run directory {workdir}: {error.strerror or error}") from error
+  mine = json.loads(config.to_json_best_effort(sort_keys=True))
+  path = workdir / "config.json"
+  if path.exists() and any((workdir / CHECKPOINTS).glob("[0-9]*")):  # without a checkpoint nothing is resumed
+    try:
+      theirs = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+      raise RunError(f"{path} is not JSON ({error}); choose another --workdir") from error
+    free = {field.name for field in dataclasses.fields(RunOptions)}
+    changed = [name for name in _differences(theirs, mine) if name not in free]
+    if changed:
+      raise RunError(f"{workdir} is the run of another config; it differs in {', '.join(changed)} "
+                     "(choose another --workdir, or the old values)")
+  path.write_text(json.dumps(mine, indent=2, sort_keys=True) + "\n")
+  return workdir
+
+
+def _differences(old, new, prefix: str = "") -> list[str]:
+  if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+    return [] if old == new else [f"{prefix[:-1]} ({json.dumps(old)} there, {json.dumps(new)} here)"]
+  missing = object()
+  found = []
+  for key in sorted(old.keys() | new.keys()):
+    left, right = old.get(key, missing), new.get(key, missing)
+    if left is missing or right is missing:
+      found.append(f"{prefix}{key} ({'new' if left is missing else 'gone'} here)")
+    else:
+      found += _differences(left, right, f"{prefix}{key}.")
+  return found
