@@ -1,1 +1,35 @@
-"""Placeholder."""
+"""Losses: from arrays (log-probabilities, advantages, masks) to a scalar to be minimised."""
+
+from rlcore.losses.aggregate import aggregate
+from rlcore.losses.aggregate import aggregation_weight
+from rlcore.losses.divergences import entropy
+from rlcore.losses.divergences import kl_estimate
+from rlcore.losses.divergences import kl_exact
+from rlcore.losses.importance import importance_ratio
+from rlcore.losses.importance import truncated_importance_weights
+from rlcore.losses.policy import cispo_loss
+from rlcore.losses.policy import cispo_policy_loss
+from rlcore.losses.policy import clip_loss
+from rlcore.losses.policy import clip_policy_loss
+from rlcore.losses.policy import clipped_surrogate
+from rlcore.losses.policy import reinforce_loss
+from rlcore.losses.policy import reinforce_policy_loss
+from rlcore.losses.value import value_loss
+
+__all__ = (
+    "aggregate",
+    "aggregation_weight",
+    "cispo_loss",
+    "cispo_policy_loss",
+    "clip_loss",
+    "clip_policy_loss",
+    "clipped_surrogate",
+    "entropy",
+    "importance_ratio",
+    "kl_estimate",
+    "kl_exact",
+    "reinforce_loss",
+    "reinforce_policy_loss",
+    "truncated_importance_weights",
+    "value_loss",
+)

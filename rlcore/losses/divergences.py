@@ -1,0 +1,108 @@
+"""Divergence of a policy from a reference: estimates from sampled tokens, and exact ones from logits."""
+
+from typing import Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from rlcore import stats
+from rlcore.types import Array
+
+KLEstimator = Literal["k1", "k2", "k3", "k1+", "k3+"]
+_LOG_RATIO_LIMIT = 20.0  # exp of it is finite, and so is its square
+
+
+def kl_estimate(
+    log_probs: Array, log_probs_ref: Array, mask: Array | None = None, *, estimator: KLEstimator = "k3"
+) -> Array:
+  """Estimates KL(policy || reference) at each sampled token, in nats.
+
+  With d = log_probs - log_probs_ref of a token drawn from the policy:
+    k1: d. Unbiased, can be negative. As a LOSS its gradient is zero in expectation: use it in the reward.
+    k2: d^2 / 2. Biased value; as a loss its gradient is that of the reverse KL of each token.
+    k3: exp(-d) - 1 + d. Unbiased and never negative; as a loss its gradient is that of the FORWARD KL.
+    k1+, k3+: the value of k1 or k3 with the gradient of k2 (straight through).
+  docs/losses.md tabulates bias and variance of each gradient in the loss and in the reward, on and off policy.
+
+  k3 clips d to +-20 before the exponential, so that neither value nor gradient overflows; beyond, its gradient is 0.
+  k1 and k2 need no clip.
+
+  Args:
+    log_probs: `[...]`, log-probabilities under the policy.
+    log_probs_ref: `[...]`, under the reference; a constant.
+    mask: `[...]`, 1 where a token counts; None counts all.
+    estimator: static.
+
+  Returns:
+    `[...]` float32; 0 where `mask` is not set.
+
+  Raises:
+    ValueError: if `estimator` is unknown.
+
+  Reference: J. Schulman, Approximating KL divergence (2020), k1 to k3; Comedy of Estimators, arXiv:2512.21852, for
+  their gradients. The names with + are verl's.
+  """
+  chex.assert_equal_shape([log_probs, log_probs_ref])
+  log_ratio = stats.masked(log_probs, mask) - jax.lax.stop_gradient(stats.masked(log_probs_ref, mask))
+  if estimator in ("k1+", "k3+"):
+    k2 = _kl_of_log_ratio(log_ratio, "k2")
+    return (k2 - jax.lax.stop_gradient(k2)) + jax.lax.stop_gradient(_kl_of_log_ratio(log_ratio, estimator[:2]))
+  return _kl_of_log_ratio(log_ratio, estimator)
+
+
+def _kl_of_log_ratio(log_ratio: Array, estimator: str) -> Array:
+  if estimator == "k1":
+    return log_ratio
+  if estimator == "k2":
+    return jnp.square(log_ratio) / 2
+  if estimator == "k3":
+    limited = jnp.clip(log_ratio, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
+    return jnp.expm1(-limited) + limited
+  raise ValueError(f'estimator={estimator!r} is none of "k1", "k2", "k3", "k1+", "k3+"')
+
+
+def kl_exact(logits_p: Array, logits_q: Array, mask: Array | None = None) -> Array:
+  """Computes KL(p || q) of two categorical distributions over the last axis, in nats.
+
+  Logits of -inf are outcomes that cannot occur: where p has none of them the term is 0; where only q forbids an
+  outcome that p allows, the divergence is inf. The gradient flows into both arguments.
+
+  Args:
+    logits_p: `[..., V]`, unnormalised.
+    logits_q: `[..., V]`, unnormalised.
+    mask: `[...]`, 1 where a distribution counts; None counts all.
+
+  Returns:
+    `[...]` float32; 0 where `mask` is not set.
+
+  Reference: Kullback and Leibler, On Information and Sufficiency (1951), eq. 2.4.
+  """
+  chex.assert_equal_shape([logits_p, logits_q])
+  log_p, log_q = _log_softmax(logits_p, mask), _log_softmax(logits_q, mask)
+  p = jnp.exp(log_p)
+  difference = jnp.where(p > 0, log_p, 0) - jnp.where(p > 0, log_q, 0)
+  return jnp.sum(p * difference, axis=-1)
+
+
+def entropy(logits: Array, mask: Array | None = None) -> Array:
+  """Computes the entropy of categorical distributions over the last axis, in nats.
+
+  Args:
+    logits: `[..., V]`, unnormalised; -inf is an outcome that cannot occur.
+    mask: `[...]`, 1 where a distribution counts; None counts all.
+
+  Returns:
+    `[...]` float32; 0 where `mask` is not set.
+
+  Reference: C. Shannon, A Mathematical Theory of Communication (1948), section 6.
+  """
+  log_p = _log_softmax(logits, mask)
+  p = jnp.exp(log_p)
+  return stats.masked(-jnp.sum(p * jnp.where(p > 0, log_p, 0), axis=-1), mask)
+
+
+def _log_softmax(logits: Array, mask: Array | None) -> Array:
+  """Log-probabilities in float32; uniform where `mask` is not set, so that junk there has no gradient."""
+  counted = True if mask is None else stats.as_mask(mask, logits[..., 0])[..., None]
+  return jax.nn.log_softmax(jnp.where(counted, logits, 0).astype(jnp.float32), axis=-1)

@@ -1,0 +1,74 @@
+"""Losses of a value function."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from rlcore import stats
+from rlcore.losses.aggregate import Aggregation, aggregate
+from rlcore.stats import AxisName
+from rlcore.types import Array, Metrics
+
+
+def value_loss(
+    values: Array,
+    targets: Array,
+    mask: Array,
+    values_old: Array | None = None,
+    *,
+    clip: float | Array = 0.2,
+    huber_delta: float | Array | None = None,
+    aggregation: Aggregation = "token",
+    length: float | Array | None = None,
+    count_empty: bool = True,
+    axis_name: AxisName = None,
+) -> tuple[Array, Metrics]:
+  """Penalises the distance of predicted values from their targets.
+
+  Special cases: half the squared error (the default); PPO's clipped value loss (give `values_old`): the larger of the
+  error of the value and of the value moved no further than `clip` from the old one; Huber (`huber_delta`): quadratic up
+  to `huber_delta`, linear beyond. Clip and Huber combine.
+
+  Args:
+    values: `[N, T]`, predicted values.
+    targets: `[N, T]`, returns to predict; constants.
+    mask: `[N, T]`, 1 where a step counts.
+    values_old: `[N, T]`, the values when the batch was sampled, or None for no clipping; constants.
+    clip: largest move that pays, in units of value; read only with `values_old`.
+    huber_delta: error at which the loss turns linear, or None (static).
+    aggregation: `mode` of `losses.aggregate`.
+    length: as in `losses.aggregate`.
+    count_empty: as in `losses.aggregate`.
+    axis_name: mapped axis over which the sequences are spread.
+
+  Returns:
+    `(loss, metrics)`: a float32 scalar, 0 where nothing counts, and the token means `value_error` (absolute error) and
+    `value_clip_fraction` (share where the clipped error is the larger one, so that the gradient is 0).
+
+  Reference: PPO, arXiv:1707.06347, whose official code has the clip (the paper does not state it); P. Huber, Robust
+  Estimation of a Location Parameter (1964), for `huber_delta`.
+  """
+  arrays = [values, targets, mask] + ([] if values_old is None else [values_old])
+  chex.assert_rank(arrays, 2)
+  chex.assert_equal_shape(arrays)
+  values = stats.masked(values, mask)
+  targets = jax.lax.stop_gradient(stats.masked(targets, mask))
+  error = values - targets
+  losses, clipped = _penalty(error, huber_delta), jnp.zeros(error.shape)
+  if values_old is not None:
+    old = jax.lax.stop_gradient(stats.masked(values_old, mask))
+    near = _penalty(old + jnp.clip(values - old, -clip, clip) - targets, huber_delta)
+    # Within the clip both are the same up to rounding: the gradient must not hang on that.
+    active = (jnp.abs(values - old) > clip) & (near > losses)
+    losses, clipped = jnp.where(active, near, losses), active.astype(jnp.float32)
+  mean = lambda x: stats.masked_mean(x, mask, axis_name=axis_name)
+  metrics = {"value_clip_fraction": mean(clipped), "value_error": mean(jnp.abs(error))}
+  loss = aggregate(losses, mask, mode=aggregation, length=length, count_empty=count_empty, axis_name=axis_name)
+  return loss, jax.lax.stop_gradient(metrics)
+
+
+def _penalty(error: Array, huber_delta: float | Array | None) -> Array:
+  if huber_delta is None:
+    return jnp.square(error) / 2
+  inner = jnp.clip(error, -huber_delta, huber_delta)
+  return inner * (error - inner / 2)
