@@ -17,8 +17,9 @@ import optax
 from rlcore import rewards as reward_lib
 from rlcore.policies import log_probs as log_probs_lib
 from rlcore.policies import sampling
+from rlcore.training import describe
 from rlcore.training import state as state_lib
-from rlcore.types import AdvantageEstimator, Array, Example, Experiment, LanguageModel, Metrics, PolicyLoss, Problem
+from rlcore.types import AdvantageEstimator, Array, Experiment, LanguageModel, Metrics, PolicyLoss, Problem
 from rlcore.types import PyTree, Rewards, RewardTransform, Rollouts, Stage, Task
 
 TrainState = state_lib.TrainState
@@ -225,7 +226,7 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
   flags = {name: jnp.max(metrics.pop(name)) for name in ("nonfinite_loss", "nonfinite_grad")}
   applied = metrics.pop("applied")
   metrics = {name: jnp.mean(x) for name, x in metrics.items()}
-  metrics |= flags | {"nonfinite_reward": (~good_reward).astype(jnp.float32)} | _describe(rewards, rollouts, advantages)
+  metrics |= flags | {"nonfinite_reward": (~good_reward).astype(jnp.float32)} | describe.response_metrics(rewards, rollouts, advantages)
   if parts.axis_name is not None:
     metrics = jax.lax.pmean(metrics, parts.axis_name)
     metrics["tokens"] *= jax.lax.axis_size(parts.axis_name)
@@ -244,24 +245,6 @@ def _minibatch_order(key: Array, prompts: int, epochs: int, minibatches: int) ->
   keys = jax.random.split(key, epochs)
   order = jax.vmap(lambda k: jax.random.permutation(k, prompts))(keys)
   return order.reshape(epochs * minibatches, prompts // minibatches)
-
-
-def _describe(rewards: Rewards, rollouts: Rollouts, advantages: Array) -> Metrics:
-  """Metrics of the responses: everything is a mean over the responses but `tokens`, their number."""
-  outcome = jnp.where(jnp.isfinite(rewards.outcome), rewards.outcome, 0.0)
-  counted = rollouts.mask > 0
-  tokens = jnp.sum(counted).astype(jnp.float32)
-  spread = jnp.max(outcome, 1) > jnp.min(outcome, 1)
-  sampled = jnp.where(counted, rollouts.log_probs, 0)
-  return {
-      "reward": jnp.mean(outcome),
-      "success": jnp.mean((outcome >= 1).astype(jnp.float32)),
-      "informative_groups": jnp.mean(spread.astype(jnp.float32)),
-      "tokens": tokens,
-      "response_length": jnp.mean(jnp.sum(counted, -1).astype(jnp.float32)),
-      "sampled_nll": -jnp.sum(sampled) / jnp.maximum(tokens, 1),
-      "advantage_abs": jnp.sum(jnp.where(counted, jnp.abs(advantages), 0)) / jnp.maximum(tokens, 1),
-  }
 
 
 def warmup_update(parts: LanguageParts, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -307,34 +290,6 @@ def held_out(parts: LanguageParts, params: PyTree, *, seed: int = 2**20) -> tupl
 def _solve_rates(problems: Problem, sampled: Rollouts, greedy: Rollouts, scorer: Callable) -> Metrics:
   rate = lambda rollouts: jnp.mean((scorer(problems, rollouts).outcome >= 1).astype(jnp.float32))
   return {"solve_rate": rate(sampled), "solve_rate_greedy": rate(greedy)}
-
-
-def decode_examples(parts: LanguageParts, problems: Problem, rollouts: Rollouts, rewards: Rewards,
-                    advantages: Array, count: int) -> list[Example]:
-  """Turns responses into text with the credit of each token; groups whose rewards differ come first.
-
-  Args:
-    parts: the composition.
-    problems: `[B]` problems.
-    rollouts: `[B, G]` responses.
-    rewards: of the responses.
-    advantages: `[B, G, T]`.
-    count: how many examples, one a group, alternating between the best and the worst response of its group.
-
-  Returns:
-    The examples.
-  """
-  problems, rollouts, outcome, advantages = jax.device_get((problems, rollouts, rewards.outcome, advantages))
-  spread = outcome.max(1) - outcome.min(1)
-  examples = []
-  for i, group in enumerate((-spread).argsort(kind="stable")[:count]):
-    row = int(outcome[group].argmax() if i % 2 == 0 else outcome[group].argmin())
-    places = rollouts.mask[group, row] > 0
-    prompt = problems.prompt[group][problems.prompt_mask[group] > 0]
-    pieces = tuple(parts.task.decode([t]) for t in rollouts.tokens[group, row][places])
-    examples.append(Example(parts.task.decode(prompt), pieces, tuple(advantages[group, row][places].tolist()),
-                            float(outcome[group, row])))
-  return examples
 
 
 def make_language_experiment(
@@ -401,7 +356,8 @@ def make_language_experiment(
   def examples(state):
     problems, rollouts = example_stage(state)
     rewards = (score_on_host or jax.jit(functools.partial(score, parts.task)))(problems, rollouts)
-    return decode_examples(parts, problems, rollouts, rewards, credit_jit(state, rewards, rollouts), num_examples)
+    advantages = credit_jit(state, rewards, rollouts)
+    return describe.decode_examples(parts.task, problems, rollouts, rewards, advantages, num_examples)
 
   held_out_jit = jax.jit(functools.partial(held_out, parts))
 
