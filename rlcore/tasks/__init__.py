@@ -1,0 +1,5 @@
+"""Prompts and the verifiers of their answers."""
+
+from rlcore.tasks.countdown import make_countdown
+
+__all__ = ["make_countdown"]
