@@ -13,7 +13,7 @@ from rlcore.training import state as state_lib
 from rlcore.types import Experiment
 
 
-def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
+def make_parts(config: ml_collections.ConfigDict) -> language.LanguageParts:
   """Composes the task, a decoder, TEMPO credit and the clipped loss; `config.parallel` spreads the prompts.
 
   `parallel` is "none", "mesh" (jit over all devices) or "pmap".
@@ -28,7 +28,7 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
     spread = dict(axis_name=mesh_lib.DATA)
   elif config.parallel != "none":
     raise ValueError(f'parallel={config.parallel!r} is none of "none", "mesh", "pmap"')
-  parts = language.LanguageParts(
+  return language.LanguageParts(
       model=model,
       task=task,
       optimizer=state_lib.make_optimizer(config.lr, max_grad_norm=config.max_grad_norm),
@@ -44,5 +44,9 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
       warmup=language.Warmup(config.warmup.steps, config.warmup.batch_size, state_lib.make_optimizer(
           config.warmup.lr, decay_steps=config.warmup.steps)),
       **spread)
-  experiment = language.make_language_experiment(parts)
+
+
+def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
+  """Makes the experiment of `make_parts`."""
+  experiment = language.make_language_experiment(make_parts(config))
   return mesh_lib.pmap_experiment(experiment) if config.parallel == "pmap" else experiment

@@ -1,0 +1,201 @@
+"""The training step in all its forms: scanned, staged with a host verifier, spread over devices; and its bad inputs."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rlcore import advantages, losses
+from rlcore import rewards as reward_lib
+from rlcore.models import decoder
+from rlcore.policies import log_probs as log_probs_lib
+from rlcore.tasks import countdown
+from rlcore.training import describe, host, language, loop
+from rlcore.training import mesh as mesh_lib
+from rlcore.types import Rewards
+
+TASK = countdown.make_countdown(num_numbers=2, max_number=5)
+MODEL = decoder.make_decoder(decoder.DecoderConfig(
+    vocab_size=TASK.vocab_size, context=TASK.max_prompt + TASK.max_response, layers=1, dim=16, heads=2, head_dim=8,
+    ff_dim=16))
+
+
+def _parts(**changes):
+  parts = language.LanguageParts(
+      model=MODEL, task=TASK, optimizer=optax.adam(1e-2), advantage_estimator=advantages.tempo,
+      policy_loss=functools.partial(losses.clip_policy_loss, aggregation="token"),
+      loss_weight=functools.partial(losses.aggregation_weight, mode="token"), group_size=4, prompts_per_update=8,
+      reward_transform=reward_lib.stateless(_odd_reward), eval_problems=4)
+  return dataclasses.replace(parts, **changes)
+
+
+def _odd_reward(rewards, batch):
+  """A reward with spread even for an untrained policy: the share of odd token ids."""
+  counted = batch.mask > 0
+  odd = jnp.sum(jnp.where(counted, batch.tokens % 2, 0), -1) / jnp.maximum(jnp.sum(counted, -1), 1)
+  return rewards.replace(outcome=odd.astype(jnp.float32))
+
+
+def _run(experiment, steps=3):
+  update = jax.jit(experiment.update) if experiment.jittable else experiment.update
+  state, history = jax.jit(experiment.init)(jax.random.key(0)), []
+  for _ in range(steps):
+    state, metrics = update(state)
+    history.append(jax.device_get(metrics))
+  return state, history
+
+
+def _same(a, b, rtol):
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol)
+
+
+@functools.cache
+def _reference():
+  state, history = _run(language.make_language_experiment(_parts()))
+  return jax.device_get(state.params), history
+
+
+def test_an_update_moves_the_policy_towards_reward():
+  experiment = language.make_language_experiment(_parts(prompts_per_update=16, optimizer=optax.adam(3e-2)))
+  state, metrics = jax.jit(lambda key: loop.train(experiment, 30)(key))(jax.random.key(1))
+  entropy_like = np.asarray(metrics["advantage_abs"])
+  assert np.isfinite(entropy_like).all() and int(state.step) == 30 and int(state.skipped) == 0
+  def odd_share(params):
+    problems = jax.vmap(lambda k: TASK.sample(k, "test"))(jax.random.split(jax.random.key(2), 32))
+    rollouts = language.rollout(_parts(), params, jax.random.key(3), problems)
+    return float(jnp.sum(rollouts.mask * (rollouts.tokens % 2)) / jnp.sum(rollouts.mask))
+  assert odd_share(state.params) > odd_share(experiment.init(jax.random.key(1)).params) + 0.2
+
+
+def test_old_log_probs_are_the_trainers():
+  """The first ratio is 1 because the sampler's log-probabilities are the trainer's, within 1e-5."""
+  params = MODEL.init(jax.random.key(0))
+  problems = jax.vmap(lambda k: TASK.sample(k, "train"))(jax.random.split(jax.random.key(1), 8))
+  rollouts = language.rollout(_parts(temperature=0.7), params, jax.random.key(2), problems)
+  rows = language._rows(rollouts)
+  again = log_probs_lib.token_log_probs(
+      MODEL, params, rows.prompt, rows.prompt_mask, rows.tokens, rows.mask, temperature=0.7)
+  np.testing.assert_allclose(again, rows.log_probs, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["mesh", "pmap", "microbatches", "staged"])
+def test_every_form_gives_the_same_numbers(form):
+  if form == "mesh":
+    mesh = mesh_lib.make_mesh()
+    experiment = language.make_language_experiment(_parts(constrain=mesh_lib.constrain_to(mesh)))
+  elif form == "pmap":
+    experiment = mesh_lib.pmap_experiment(language.make_language_experiment(_parts(axis_name=mesh_lib.DATA)))
+  elif form == "microbatches":
+    experiment = language.make_language_experiment(_parts(microbatches=4))
+  else:
+    scorer = host.make_scorer(lambda problem, tokens, mask: float(TASK.score(problem, tokens, mask)))
+    experiment = language.make_language_experiment(_parts(), score_on_host=scorer)
+  state, history = _run(experiment)
+  params, want = _reference()
+  _same(history, want, 2e-4)
+  _same(state.params, params, 2e-3)  # Adam divides by the root of tiny second moments
+  assert jax.tree.leaves(state.params)[0].shape == jax.tree.leaves(params)[0].shape
+
+
+def test_seeds_are_one_vmap():
+  experiment = language.make_language_experiment(_parts())
+  whole = jax.jit(jax.vmap(loop.train(experiment, 3)))
+  _, metrics = whole(jax.random.split(jax.random.key(7), 2))
+  for i, key in enumerate(jax.random.split(jax.random.key(7), 2)):
+    state = jax.jit(experiment.init)(key)
+    for step in range(3):
+      state, single = jax.jit(experiment.update)(state)
+      np.testing.assert_allclose(metrics["loss"][i, step], single["loss"], atol=1e-4)
+      np.testing.assert_allclose(metrics["tokens"][i, step], single["tokens"])
+
+
+def test_minibatches_and_epochs_take_that_many_steps():
+  experiment = language.make_language_experiment(_parts(epochs=2, minibatches=4))
+  state, _ = _run(experiment, 1)
+  assert int(optax.tree_utils.tree_get(state.opt_state, "count")) == 8
+  assert int(state.step) == 1
+
+
+def test_warmup_learns_the_demonstrations_and_sets_the_reference():
+  warmup = language.Warmup(40, 16, optax.adam(1e-2))
+  experiment = language.make_language_experiment(_parts(
+      warmup=warmup, use_reference=True, policy_loss=functools.partial(losses.clip_policy_loss, kl_coef=0.1)))
+  state = experiment.init(jax.random.key(0))
+  step, history = jax.jit(experiment.warmup.update), []
+  for _ in range(40):
+    state, metrics = step(state)
+    history.append(float(metrics["loss"]))
+  assert np.mean(history[-5:]) < 0.7 * np.mean(history[:2])
+  _same(state.ref_params, state.params, 0)
+  after, metrics = jax.jit(experiment.update)(state)
+  _same(after.ref_params, state.params, 0)
+  assert not np.allclose(jax.tree.leaves(after.params)[0], jax.tree.leaves(state.params)[0])
+
+
+def test_a_reward_that_is_not_finite_skips_the_update():
+  broken = reward_lib.identity()
+  scorer = lambda problems, rollouts: Rewards(outcome=np.full(rollouts.tokens.shape[:2], np.nan, np.float32))
+  experiment = language.make_language_experiment(_parts(reward_transform=broken), score_on_host=scorer)
+  before = experiment.init(jax.random.key(0))
+  after, metrics = experiment.update(before)
+  _same(after.params, before.params, 0)
+  _same(after.opt_state, before.opt_state, 0)
+  assert metrics["nonfinite_reward"] == 1 and int(after.skipped) == 1 and int(after.step) == 1
+  assert not np.array_equal(jax.random.key_data(after.key), jax.random.key_data(before.key))
+  assert all(np.isfinite(x) for x in jax.tree.leaves(metrics))
+
+
+def test_evaluation_is_a_function_of_the_parameters():
+  experiment = language.make_language_experiment(_parts())
+  state = experiment.init(jax.random.key(0))
+  moved = state.replace(key=jax.random.key(9), step=jnp.asarray(5))
+  assert experiment.evaluate(state) == experiment.evaluate(moved)
+
+
+def test_examples_show_pieces_with_their_credit():
+  experiment = language.make_language_experiment(_parts())
+  examples = experiment.examples(experiment.init(jax.random.key(0)))
+  assert len(examples) == 3
+  for example in examples:
+    assert len(example.pieces) == len(example.credit) > 0 and example.prompt.endswith(":")
+
+
+def test_response_metrics_count():
+  problems = jax.vmap(lambda k: TASK.sample(k, "train"))(jax.random.split(jax.random.key(1), 2))
+  rollouts = language.rollout(_parts(), MODEL.init(jax.random.key(0)), jax.random.key(2), problems)
+  outcome = jnp.asarray([[1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
+  metrics = describe.response_metrics(Rewards(outcome), rollouts, jnp.ones_like(rollouts.mask))
+  assert metrics["success"] == 0.25 and metrics["informative_groups"] == 0.5
+  assert metrics["tokens"] == rollouts.mask.sum() and metrics["advantage_abs"] == 1
+
+
+@pytest.mark.parametrize("changes, words", [
+    (dict(group_size=1), "group_size=1"),
+    (dict(minibatches=3), "minibatches=3 does not divide prompts_per_update=8"),
+    (dict(microbatches=5), "microbatches=5 does not divide the 32 responses"),
+    (dict(task=TASK._replace(demonstration=None), warmup=language.Warmup(1, 1, optax.sgd(0.1))), "no demonstrations"),
+])
+def test_bad_settings_are_named(changes, words):
+  with pytest.raises(ValueError, match=words):
+    _parts(**changes)
+
+
+def test_a_host_verifier_needs_the_staged_form():
+  parts = _parts(task=TASK._replace(host=True))
+  with pytest.raises(ValueError, match="score_on_host"):
+    language.make_language_experiment(parts)
+  with pytest.raises(ValueError, match="staged form"):
+    language.make_language_experiment(_parts(), source=lambda step: None)
+
+
+def test_a_failing_host_verifier_names_the_response():
+  def score(problem, tokens, mask):
+    raise KeyError("unit")
+  experiment = language.make_language_experiment(_parts(), score_on_host=host.make_scorer(score))
+  with pytest.raises(RuntimeError, match="response 0 to prompt 0.*KeyError"):
+    experiment.update(experiment.init(jax.random.key(0)))
