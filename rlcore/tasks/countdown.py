@@ -216,7 +216,8 @@ def make_countdown(
       first = jnp.argmax(good)
       return carry[0] + counter.size, good[first], numbers[first], form[first], target[first]
 
-    start = (jnp.uint32(0), jnp.bool_(False), jnp.zeros(num_numbers, jnp.int32), jnp.int32(0), jnp.int32(0))
+    zero = 0 * words[0]  # made of the key, so that it varies over the same devices
+    start = (zero, zero > 0, jnp.zeros(num_numbers, jnp.int32) + zero.astype(jnp.int32), *[zero.astype(jnp.int32)] * 2)
     return jax.lax.while_loop(lambda carry: ~carry[1], attempt, start)[2:]
 
   def write_prompt(numbers, target):

@@ -174,16 +174,18 @@ def evaluate_expression(
   chex.assert_rank([tokens, mask], 1)
   chex.assert_equal_shape([tokens, mask])
   depth = max(1, (tokens.shape[0] - 1) // 2) if max_depth is None else max_depth
-  zero, false, true = jnp.int32(0), jnp.bool_(False), jnp.bool_(True)
+  counted = stats.as_mask(mask, tokens)
+  zero = 0 * jnp.sum(tokens.astype(jnp.int32) * counted)  # made of the input, so that it varies over the same devices
   start = _State(
-      level=_new_level(), stack=_Level(*(jnp.zeros(depth, jnp.int32) for _ in _Level._fields)), depth=zero,
-      number=zero, reading=false, operand=true, ok=true, numbers=jnp.zeros(max_numbers, jnp.int32), count=zero)
+      level=jax.tree.map(lambda x: x + zero, _new_level()), stack=_Level(*[jnp.zeros(depth, jnp.int32) + zero] * 4),
+      depth=zero, number=zero, reading=zero > 0, operand=zero == 0, ok=zero == 0,
+      numbers=jnp.zeros(max_numbers, jnp.int32) + zero, count=zero)
 
   def step(state, inputs):
-    char, counted = inputs
-    return _where(counted, _read(state, char), state), None
+    char, counts = inputs
+    return _where(counts, _read(state, char), state), None
 
-  state, _ = jax.lax.scan(step, start, (tokens.astype(jnp.int32), stats.as_mask(mask, tokens)))
+  state, _ = jax.lax.scan(step, start, (tokens.astype(jnp.int32), counted))
   state = _finish_number(state)
   value, in_bounds = _value(state.level)
   ok = state.ok & ~state.operand & (state.depth == 0) & in_bounds

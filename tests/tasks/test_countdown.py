@@ -3,6 +3,7 @@
 import ast
 from collections import Counter
 from fractions import Fraction
+import functools
 import itertools
 import re
 
@@ -12,13 +13,22 @@ import numpy as np
 import pytest
 
 from rlcore.tasks import make_countdown
+from rlcore.tasks.countdown import CountdownTarget
+from rlcore.types import Problem
 
 _SMALL = dict(num_numbers=3, max_number=4, max_target=12, test_fraction=0.3)
 
 
-def _draw(task, split, count, seed=0):
-  keys = jax.random.split(jax.random.key(seed), count)
-  return jax.device_get(jax.jit(jax.vmap(lambda key: task.sample(key, split)))(keys))
+@functools.cache
+def _make(**kwargs):
+  """Returns the task, its sampler over `[B]` keys and its scorer of `[B]` responses, compiled once per test run."""
+  task = make_countdown(**kwargs)
+  sample = jax.jit(lambda keys, split: jax.vmap(lambda key: task.sample(key, split))(keys), static_argnums=1)
+  return task, sample, jax.jit(jax.vmap(task.score))
+
+
+def _draw(kwargs, split, count, seed=0):
+  return jax.device_get(_make(**kwargs)[1](jax.random.split(jax.random.key(seed), count), split))
 
 
 def _puzzles(problems):
@@ -38,64 +48,56 @@ def _values(numbers):
 
 
 def test_splits_have_no_puzzle_in_common():
-  task = make_countdown()
-  train, test = _puzzles(_draw(task, "train", 100_000)), _puzzles(_draw(task, "test", 10_000, seed=1))
+  train, test = _puzzles(_draw({}, "train", 100_000)), _puzzles(_draw({}, "test", 10_000, seed=1))
   assert not train & test
   assert 0.07 < len(test) / (len(train) + len(test)) < 0.13
 
 
 def test_both_splits_together_are_every_solvable_puzzle():
-  task = make_countdown(**_SMALL)
-  drawn = [_puzzles(_draw(task, split, 15_000)) for split in ("train", "test")]
+  drawn = [_puzzles(_draw(_SMALL, split, 15_000)) for split in ("train", "test")]
   solvable = {
       (*numbers, int(v)) for numbers in itertools.combinations_with_replacement(range(1, 5), 3)
       for order in itertools.permutations(numbers) for v in _values(order) if 1 <= v <= 12}
   assert drawn[0] | drawn[1] == solvable
 
 
-@pytest.mark.parametrize("kwargs", [
-    dict(num_numbers=2, max_number=20, max_target=120), dict(max_number=12, shuffle=False),
-    dict(num_numbers=4, max_number=25, max_target=100, test_fraction=0.5)])
-def test_demonstrations_are_right_and_prompts_say_the_puzzle(kwargs):
-  task = make_countdown(**kwargs)
-  for split in ("train", "test"):
-    problems = _draw(task, split, 200)
-    tokens, mask = jax.vmap(task.demonstration)(problems)
-    np.testing.assert_array_equal(jax.vmap(task.score)(problems, tokens, mask), 1)
-    for i in range(200):
-      numbers, target = problems.target.numbers[i].tolist(), int(problems.target.target[i])
-      assert numbers == sorted(numbers) and 1 <= numbers[0] and numbers[-1] <= kwargs["max_number"]
-      shown, goal = re.fullmatch(r"([\d,]+)=(\d+):", task.decode(problems.prompt[i])).groups()
-      shown = [int(n) for n in shown.split(",")]
-      assert (sorted(shown) if kwargs.get("shuffle", True) else shown) == numbers and int(goal) == target
-      assert 1 <= target <= kwargs.get("max_target", 50)
-      length = int(problems.prompt_mask[i].sum())
-      assert (problems.prompt[i, :-length] == task.pad_id).all() and problems.prompt_mask[i, -length:].all()
-      text = task.decode(np.asarray(tokens)[i][np.asarray(mask)[i] > 0])
-      assert text.endswith(".")
-      assert eval(text[:-1]) == target and sorted(map(int, re.findall(r"\d+", text))) == numbers
-      assert text.count("(") <= 2 and task.decode(tokens[i]) == text
+@pytest.mark.parametrize("kwargs, split", [
+    (dict(num_numbers=2, max_number=120, max_target=120, shuffle=False), "train"),
+    (dict(num_numbers=4, max_number=25, max_target=100, test_fraction=0.4), "test")])
+def test_demonstrations_are_right_and_prompts_say_the_puzzle(kwargs, split):
+  task, _, score = _make(**kwargs)
+  problems = _draw(kwargs, split, 300)
+  tokens, mask = jax.vmap(task.demonstration)(problems)
+  np.testing.assert_array_equal(score(problems, tokens, mask), 1)
+  for i in range(300):
+    numbers, target = problems.target.numbers[i].tolist(), int(problems.target.target[i])
+    assert numbers == sorted(numbers) and 1 <= numbers[0] and numbers[-1] <= kwargs["max_number"]
+    shown, goal = re.fullmatch(r"([\d,]+)=(\d+):", task.decode(problems.prompt[i])).groups()
+    shown = [int(n) for n in shown.split(",")]
+    assert (sorted(shown) if kwargs.get("shuffle", True) else shown) == numbers and int(goal) == target
+    assert 1 <= target <= kwargs["max_target"]
+    length = int(problems.prompt_mask[i].sum())
+    assert (problems.prompt[i, :-length] == task.pad_id).all() and problems.prompt_mask[i, -length:].all()
+    text = task.decode(np.asarray(tokens)[i][np.asarray(mask)[i] > 0])
+    assert text.endswith(".")
+    assert eval(text[:-1]) == target and sorted(map(int, re.findall(r"\d+", text))) == numbers
+    assert text.count("(") <= 2 and task.decode(tokens[i]) == text
 
 
-def test_the_longest_demonstration_fits_exactly():
-  for size in (2, 3, 4):
-    task = make_countdown(num_numbers=size, max_number=9, max_target=500)
-    longest = max(mask.sum() for mask in jax.vmap(task.demonstration)(_draw(task, "train", 3000))[1])
-    assert longest == task.max_response
-
-
-def test_forms_are_distinct_and_diverse():
-  task = make_countdown(max_number=9, max_target=500)
-  problems = _draw(task, "train", 5000)
-  forms = Counter(re.sub(r"\d", "n", task.decode(t)) for t in problems.target.solution)
+def test_forms_are_distinct_and_diverse_and_the_longest_fits_exactly():
+  task = _make()[0]
+  problems = _draw({}, "train", 100_000)
+  texts = [task.decode(t) for t in problems.target.solution[:5000]]
+  forms = Counter(re.sub(r"\d", "n", text) for text in texts)
   assert len(forms) == 24  # n+n*n and the like: 12 sums, 12 products
-  names = Counter(map(str, (ast.dump(ast.parse(f[:-1], mode="eval")) for f in forms)))
+  names = Counter(ast.dump(ast.parse(f[:-1], mode="eval")) for f in forms)
   assert max(names.values()) == 1
+  assert max(map(len, texts)) == task.max_response
 
 
 def test_prompt_order_does_not_leak_the_solution():
-  task = make_countdown(max_number=99, max_target=200)
-  problems = _draw(task, "train", 6000)
+  task = _make()[0]
+  problems = jax.tree.map(lambda x: x[:20_000], _draw({}, "train", 100_000))
   where = Counter()
   for prompt, solution in zip(problems.prompt, problems.target.solution):
     shown = re.findall(r"\d+", task.decode(prompt))[:3]
@@ -106,31 +108,33 @@ def test_prompt_order_does_not_leak_the_solution():
   assert len(counts) == 6 and np.all(abs(counts / counts.sum() - 1 / 6) < 0.025)  # five standard errors
 
 
-@pytest.mark.parametrize("text, reward", [
-    ("3*5+7.", 1), ("7+5*3.", 1), ("(3*5)+7.", 1), ("((7+3*5)).", 1), ("3*5+7.+++", 1), ("3*5+7", 0), ("3*5+7 .", 0),
-    ("3+5+7.", 0), ("15+7.", 0), ("3*5+7+0.", 0), ("22.", 0), ("3*5+7*3/3.", 0), (".3*5+7.", 0), ("", 0), (".", 0),
-    ("03*5+7.", 0), ("3*5--7.", 0), ("3,5=22.", 0), ("7*5-3-5-5.", 0)])
-def test_verdicts(text, reward):
-  task = make_countdown(max_number=12)
-  numbers = jnp.array([3, 5, 7])
-  problem = _draw(task, "train", 1)
-  problem = jax.tree.map(lambda x: x[0], problem)
-  problem = problem.replace(target=problem.target._replace(numbers=numbers, target=jnp.int32(22)))
-  ids = task.encode(text)
-  for junk in (task.eos_id, task.encode("9")[0], -1, 10**6):  # masked places after and between never matter
-    tokens = np.full(2 * task.max_response, junk, np.int32)
-    mask = np.zeros(2 * task.max_response, np.float32)
-    tokens[:2 * len(ids):2], mask[:2 * len(ids):2] = ids, 1
-    assert task.score(problem, tokens, mask) == reward
+_VERDICTS = {
+    ((3, 5, 7), 22): dict.fromkeys(("3*5+7.", "7+5*3.", "(3*5)+7.", "((7+3*5)).", "3*5+7.+++"), 1) | dict.fromkeys(
+        ("3*5+7", "3*5+7 .", "3+5+7.", "15+7.", "3*5+7+0.", "22.", "3*5+7*3/3.", ".3*5+7.", "", ".", "03*5+7.",
+         "3*5--7.", "3,5=22.", "7*5-3-5-5.", "7*3+1."), 0),
+    ((2, 2, 8), 12): {"2+2+8.": 1, "2+8+2.": 1, "8/2*2+4.": 0, "8+8/2.": 0, "8*2-2-2.": 0},
+    ((2, 4, 7), 1): {"(7-4)/2.": 0, "7-4-2.": 1, "7-(4+2).": 1, "7/4.": 0, "(2-4)+7.": 0},
+    ((1, 3, 6), 3): {"3*1/(6-6).": 0, "6/(3-1).": 1, "3-6+6.": 0, "(1-3)*6.": 0, "1*3+6.": 0},
+}
 
 
-def test_repeated_numbers_are_counted():
-  task = make_countdown()
-  problem = jax.tree.map(lambda x: x[0], _draw(task, "train", 1))
-  problem = problem.replace(target=problem.target._replace(numbers=jnp.array([2, 2, 8]), target=jnp.int32(12)))
-  for text, reward in (("2+2+8.", 1), ("8/2*2+4.", 0), ("2+8+2.", 1), ("8+8/2.", 0), ("8*2-2-2.", 0)):
-    tokens = np.array(task.encode(text))
-    assert task.score(problem, tokens, np.ones(len(tokens))) == reward, text
+def test_verdicts():
+  score = _make()[2]
+  task, length = _make()[0], 32
+  rows = []
+  for (numbers, target), verdicts in _VERDICTS.items():
+    for text, reward in verdicts.items():
+      ids = task.encode(text)
+      for junk in (task.eos_id, task.encode("9")[0], -1, 10**6):  # masked places after and between never matter
+        tokens, mask = np.full(length, junk, np.int32), np.zeros(length, np.float32)
+        tokens[:2 * len(ids):2], mask[:2 * len(ids):2] = ids, 1
+        rows.append((numbers, target, tokens, mask, reward, text))
+  numbers, target, tokens, mask, reward, text = (list(x) for x in zip(*rows))
+  nothing = np.zeros((len(rows), 1))
+  problems = Problem(nothing, nothing, CountdownTarget(np.array(numbers), np.array(target), nothing))
+  got = score(problems, np.array(tokens), np.array(mask))
+  assert got.dtype == jnp.float32
+  assert [t for t, g, r in zip(text, got.tolist(), reward) if g != r] == []
 
 
 def test_text_goes_round():

@@ -2,6 +2,7 @@
 
 import ast
 from fractions import Fraction
+import functools
 import itertools
 import re
 import warnings
@@ -131,10 +132,9 @@ def test_worked_examples(text, value):
 
 def test_bounds_on_numbers_and_depth():
   tokens, mask = np.array(_ids("((1+2)+3)")), np.ones(9)
-  assert evaluate_expression(tokens, mask).ok
-  assert evaluate_expression(tokens, mask, max_numbers=3, max_depth=2).ok
-  assert not evaluate_expression(tokens, mask, max_numbers=2).ok
-  assert not evaluate_expression(tokens, mask, max_depth=1).ok
+  assert jax.jit(functools.partial(evaluate_expression, max_numbers=3, max_depth=2))(tokens, mask).ok
+  assert not jax.jit(functools.partial(evaluate_expression, max_numbers=2))(tokens, mask).ok
+  assert not jax.jit(functools.partial(evaluate_expression, max_depth=1))(tokens, mask).ok
 
 
 def test_forgotten_vmap_fails():
