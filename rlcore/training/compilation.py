@@ -51,3 +51,15 @@ def compile_seconds() -> float:
   """Returns the seconds this process has spent compiling since the first call of this function."""
   _CLOCK.listen()
   return _CLOCK.seconds()
+
+
+class Stopwatch:
+  """Measures a block: `seconds` without compilation, `compile_seconds` the rest."""
+
+  def __enter__(self) -> "Stopwatch":
+    self._start, self._compiled = time.monotonic(), compile_seconds()
+    return self
+
+  def __exit__(self, *_):
+    self.compile_seconds = compile_seconds() - self._compiled
+    self.seconds = time.monotonic() - self._start - self.compile_seconds

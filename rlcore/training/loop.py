@@ -5,7 +5,6 @@ import contextlib
 import pathlib
 import signal
 import threading
-import time
 from typing import NamedTuple
 
 import jax
@@ -179,7 +178,18 @@ class _Run:
     self._evaluate = jax.jit(experiment.evaluate) if experiment.jittable else experiment.evaluate
 
   def run(self, key: Array) -> RunResult:
-    start, compiled = time.monotonic(), compilation.compile_seconds()
+    with compilation.Stopwatch() as watch:
+      self._train(key)
+    finished = self._step >= self._total
+    paths = {"curves": self._curves_path, "metrics": self._log.path, "tensorboard": self._log.tensorboard_dir,
+             "checkpoints": self._checkpointer.directory, "config": self._workdir / "config.json"}
+    return RunResult(
+        state=self._state, before=self._evaluation(self._warmup_steps),
+        after=self._evaluation(self._step) if finished else None, step=self._step,
+        received=None if finished else self._interrupts.received, seconds=watch.seconds + watch.compile_seconds,
+        compile_seconds=watch.compile_seconds, paths=paths)
+
+  def _train(self, key: Array):
     self._state, self._step = init_state(self._experiment, key), 0
     self._checkpointer = checkpoints.Checkpointer(self._workdir / CHECKPOINTS, self._options.keep_checkpoints)
     restored = self._checkpointer.restore_latest(self._state)
@@ -194,14 +204,6 @@ class _Run:
       stack.enter_context(self._progress)
       self._interrupts = stack.enter_context(_Interrupts(self._progress.message))
       self._loop()
-    finished = self._step >= self._total
-    paths = {"curves": self._curves_path, "metrics": self._log.path, "tensorboard": self._log.tensorboard_dir,
-             "checkpoints": self._checkpointer.directory, "config": self._workdir / "config.json"}
-    return RunResult(
-        state=self._state, before=self._evaluation(self._warmup_steps),
-        after=self._evaluation(self._step) if finished else None, step=self._step,
-        received=None if finished else self._interrupts.received, seconds=time.monotonic() - start,
-        compile_seconds=compilation.compile_seconds() - compiled, paths=paths)
 
   def _loop(self):
     while True:
@@ -237,7 +239,7 @@ class _Run:
 
   def _save(self):
     if self._step and self._step not in self._checkpointer.steps():
-      self._log.flush()
+      self._log.sync()
       self._checkpointer.save(self._step, self._state)
 
   def _enter_stage(self) -> Stage:
@@ -283,17 +285,17 @@ class _Run:
     ends += [start + ((self._step - start) // every + 1) * every for every, start in grids if every]
     count = min(ends) - self._step
 
-    start, compiled = time.monotonic(), compilation.compile_seconds()
-    self._state, rows = self._advance_state(self._state, count)
-    seconds = time.monotonic() - start - (compilation.compile_seconds() - compiled)
+    with compilation.Stopwatch() as watch:
+      self._state, rows = self._advance_state(self._state, count)
     for i, row in enumerate(rows, 1):
       self._log.write(self._step + i, {f"{stage.name}/{k}": v for k, v in row.items()} if in_warmup else row)
     self._step += count
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    speeds = {"updates_per_second": count / max(seconds, 1e-9)}
+    speeds = {"updates_per_second": count / max(watch.seconds, 1e-9)}
     speeds |= {"tokens_per_second": speeds["updates_per_second"] * means["tokens"]} if "tokens" in means else {}
     self._log.write_speed(self._step, speeds)
-    self._progress.advance(count, means, seconds)
+    self._log.flush()
+    self._progress.advance(count, means, watch.seconds)
     self._watch(rows)
 
   def _watch(self, rows: list[dict[str, np.ndarray]]):

@@ -84,12 +84,16 @@ class MetricsLog:
       self._board.add_scalar(f"speed/{name}", value, step)
 
   def flush(self):
+    """Hands everything written so far to the system, so that others can read it."""
+    self._file.flush()
+
+  def sync(self):
     """Puts everything written so far on the disk; called before a checkpoint, which must never be ahead of the log."""
     self._file.flush()
     os.fsync(self._file.fileno())
 
   def close(self):
-    """Flushes and closes the files."""
-    self.flush()
+    """Writes what is left and closes the files."""
+    self.sync()
     self._file.close()
     self._board.close()

@@ -248,3 +248,42 @@ def _draw_column(axes, t, edges, order, lengths, pieces, nodes, colour):
     axes.text(left + width / 2, (place + end) / 2, pieces[row][t].replace("\n", "⏎").replace(" ", "␣"), ha="center",
               va="center", fontsize=10, family="monospace", color="white" if dark else "0.1")
     place = end
+
+
+def plot_result(result: Mapping, path: str | pathlib.Path):
+  """Draws a result file: for each variant the curves of the arms and the paired differences of the seeds.
+
+  Args:
+    result: as in its file.
+    path: the picture to write.
+  """
+  claim, variants = result["claim"], result["variants"]
+  figure = Figure(figsize=(9.5, 3.3 * len(variants)), layout="constrained")
+  for (name, variant), (left, right) in zip(variants.items(), figure.subplots(len(variants), 2, squeeze=False),
+                                            strict=True):
+    draw_variant(left, right, claim, name, variant)
+  figure.suptitle(f"{claim['paper']}: {result['verdict']}", fontsize=12, fontweight="bold")
+  figure.savefig(path, dpi=110)
+
+
+def draw_variant(left: Axes, right: Axes, claim: Mapping, name: str, variant: Mapping):
+  """Draws the curves of a variant's arms on the left and the paired differences on the right.
+
+  Args:
+    left: axes of the curves.
+    right: axes of the differences.
+    claim: the claim, as in a result file.
+    name: of the variant.
+    variant: its entry in the result file.
+  """
+  arms = variant["arms"]
+  curve = arms[claim["method"]]["curve"]
+  label = lambda arm: ", ".join([arm] + [f"{k} {v:g}" for k, v in arms[arm]["settings"].items() if k == "lr"])
+  plot_arms(left, {label(arm): np.array(entry["curve"]["seeds"]) for arm, entry in arms.items()}, title=name,
+            y_label=curve["key"], first_step=1, stride=curve["stride"])
+  values = lambda arm: np.array(arms[arm]["values"][claim["metric"]])
+  sign = 1 if claim["higher_is_better"] else -1
+  differences = {f"{claim['method']} - {b}": sign * (values(claim["method"]) - values(b)) for b in claim["baselines"]}
+  intervals = {f"{claim['method']} - {b}": (x["mean"], x["low"], x["high"]) for b, x in variant["differences"].items()}
+  plot_differences(right, claim["seeds"], differences, intervals, title=f"paired difference of {claim['metric']}",
+                   y_label="above 0: better")

@@ -41,7 +41,7 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
     return [Example("pull", ("arm", " ", "3"), (0.5, 0.0, -1.0), 1.0)]
 
   update = lambda state: move(state, config.lr)
-  warmup = Stage("warm-up", config.warmup_steps, lambda state: move(state, 0.1)) if config.warmup_steps else None
+  warmup = Stage("warm-up", config.warmup_steps, lambda state: move(state, config.warmup_lr)) if config.warmup_steps else None
   return Experiment(init, update, evaluate, warmup, examples, jittable=config.jittable)
 
 

@@ -1,0 +1,191 @@
+"""Runs a config's `sweep(add)` and tabulates it.
+
+    python -m experiments.sweep --config=configs/quickstart.py
+    python -m experiments.sweep --config=configs/quickstart.py --seeds=0,1,2 --metrics=tail:success,last:eval/solve_rate
+    python -m experiments.sweep --config=configs/quickstart.py --slurm=partition=gpu,timeout_min=60
+
+Every `add(lr=1e-3, seed=0)` is a run; keys with a dot are passed as `add(**{"warmup.lr": 1e-3})`. Runs that differ only
+in seeds and float fields are one vmapped program; each other group is a process of its own, `--jobs` at a time, or a
+Slurm job.
+"""
+
+from collections.abc import Mapping, Sequence
+import concurrent.futures
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from absl import flags
+import numpy as np
+import rich.console
+import rich.table
+
+from experiments import launch
+from rlcore.training import results
+from rlcore.training import sweep as sweep_lib
+from rlcore.training.errors import RunError
+from rlcore.training.progress import Progress
+from rlcore.training.sweep import Group, Lane
+from rlcore.training.workdir import RunOptions, prepare_workdir
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the tables go; default runs/sweep-<config>-<time>.")
+SEEDS = flags.DEFINE_list("seeds", None, "Seeds of every point that names none; default the config's.")
+METRICS = flags.DEFINE_list("metrics", None, 'What to tabulate, "reduction:key"; default mean and tail of the '
+                                             "progress metric.")
+LANES = flags.DEFINE_integer("lanes", 32, "The most runs in one call of a program; fewer need less memory.")
+JOBS = flags.DEFINE_integer("jobs", 1, "Processes at a time.")
+SLURM = flags.DEFINE_list("slurm", None, "Submit with these parameters of submitit, key=value.")
+GROUP = flags.DEFINE_integer("group", None, "Run only this group of runs, in this process (what the others start).")
+
+
+def main(job: launch.Job) -> int:
+  """Runs the sweep, or one group of it; returns the exit code."""
+  workdir = prepare_workdir(WORKDIR.value or f"runs/sweep-{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}", job.config)
+  lanes = collect(job)
+  groups = sweep_lib.group_lanes(job.config, lanes)
+  if GROUP.value is not None:
+    run_group(job, groups[GROUP.value], workdir / f"group-{GROUP.value}.json")
+    return 0
+  console = launch.console()
+  console.print(f"{len(lanes)} runs in {len(groups)} programs")
+  paths = [workdir / f"group-{i}.json" for i in range(len(groups))]
+  if len(groups) == 1 and SLURM.value is None:
+    run_group(job, groups[0], paths[0])
+  else:
+    commands = [_command(workdir, i) for i in range(len(groups))]
+    (_run_processes if SLURM.value is None else _run_slurm)(commands, paths, workdir, console)
+  rows = [row for path in paths for row in json.loads(path.read_text())]
+  write_tables(rows, workdir)
+  _show(rows, console)
+  console.print(f"{workdir / 'sweep.csv'}\n{workdir / 'sweep.json'}", soft_wrap=True)
+  return 0
+
+
+def collect(job: launch.Job) -> list[Lane]:
+  """Returns the runs of the config's `sweep(add)`.
+
+  Raises:
+    RunError: if the config file has none, or it adds nothing.
+  """
+  if not hasattr(job.module, "sweep"):
+    raise RunError(f"{job.name}.py has no sweep(add)")
+  points: list[dict[str, Any]] = []
+  job.module.sweep(lambda **overrides: points.append(overrides))
+  if not points:
+    raise RunError(f"sweep(add) of {job.name}.py adds nothing")
+  default_seeds = [int(seed) for seed in SEEDS.value or [job.config.seed]]
+  known = sweep_lib.flatten(job.config)
+  keys = dict.fromkeys(key for point in points for key in point if key != "seed")
+  return [Lane({key: point.get(key, known.get(key)) for key in keys}, seed)
+          for point in points for seed in ([point["seed"]] if "seed" in point else default_seeds)]
+
+
+def _metrics(job: launch.Job) -> list[str]:
+  shown = RunOptions.from_config(job.config).progress_metric
+  return METRICS.value or [f"mean:{shown}", f"tail:{shown}"]
+
+
+def run_group(job: launch.Job, group: Group, path: pathlib.Path):
+  """Runs the lanes of one program and writes a row for each."""
+  metrics = _metrics(job)
+  floats = sorted({key for lane in group.lanes for key in lane.overrides})
+  with Progress(RunOptions.from_config(job.config).progress_metric, launch.console()) as progress:
+    runner = sweep_lib.LaneRunner(
+        launch.make_experiment, sweep_lib.apply_overrides(job.config, group.static), floats,
+        width=min(LANES.value, len(group.lanes)), evaluate=any(":eval/" in metric for metric in metrics),
+        progress=progress)
+    histories = runner.run(group.lanes, "sweep")
+  rows = [group.static | dict(lane.overrides) | {"seed": lane.seed}
+          | {metric: float(results.reduce_history(metric, history)) for metric in metrics}
+          for lane, history in zip(group.lanes, histories, strict=True)]
+  path.write_text(json.dumps(rows))
+
+
+def _command(workdir: pathlib.Path, group: int) -> list[str]:
+  ours = ("--group", "--workdir", "--jobs", "--slurm")
+  kept = [argument for argument in sys.argv[1:] if not argument.startswith(ours)]
+  return [sys.executable, "-m", "experiments.sweep", *kept, f"--workdir={workdir}", f"--group={group}"]
+
+
+def _run_processes(commands: Sequence[list[str]], paths: Sequence[pathlib.Path], workdir: pathlib.Path,
+                   console: rich.console.Console):
+  running: list[subprocess.Popen] = []
+
+  def run(i):
+    log = workdir / f"group-{i}.log"
+    with log.open("w") as file:
+      process = subprocess.Popen(commands[i], stdout=file, stderr=subprocess.STDOUT)
+      running.append(process)
+      code = process.wait()
+    if code or not paths[i].exists():
+      raise RunError(f"group {i} failed with exit code {code}; see {log}")
+    console.print(f"group {i} done")
+
+  signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the children must not outlive us
+  with concurrent.futures.ThreadPoolExecutor(JOBS.value) as pool:
+    futures = [pool.submit(run, i) for i in range(len(commands))]
+    try:
+      for future in concurrent.futures.as_completed(futures):
+        future.result()
+    except BaseException:
+      pool.shutdown(wait=False, cancel_futures=True)
+      for process in running:
+        if process.poll() is None:
+          process.send_signal(signal.SIGTERM)
+      raise
+
+
+def _run_slurm(commands: Sequence[list[str]], paths: Sequence[pathlib.Path], workdir: pathlib.Path,
+               console: rich.console.Console):
+  try:
+    import submitit
+  except ModuleNotFoundError as error:
+    raise RunError("--slurm needs submitit: pip install 'rlcore[slurm]'") from error
+  executor = submitit.AutoExecutor(folder=workdir / "slurm")
+  executor.update_parameters(name="rlcore-sweep", **dict(_parameter(text) for text in SLURM.value))
+  jobs = [executor.submit(submitit.helpers.CommandFunction(command, cwd=os.getcwd())) for command in commands]
+  console.print(f"submitted {len(jobs)} Slurm jobs, logs in {workdir / 'slurm'}")
+  for i, (slurm_job, path) in enumerate(zip(jobs, paths, strict=True)):
+    slurm_job.result()
+    if not path.exists():
+      raise RunError(f"group {i} left no result; see {workdir / 'slurm'}")
+    console.print(f"group {i} done")
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+  name, equals, value = text.partition("=")
+  if not equals:
+    raise RunError(f"--slurm takes key=value, not {text!r}")
+  return name, int(value) if value.lstrip("-").isdigit() else value
+
+
+def write_tables(rows: Sequence[Mapping[str, Any]], directory: pathlib.Path):
+  """Writes the runs as `sweep.json` and `sweep.csv`, a row for each."""
+  columns = list(dict.fromkeys(column for row in rows for column in row))
+  cell = lambda value: json.dumps(str(value)) if isinstance(value, (list, tuple, str)) else str(value)
+  lines = [",".join(columns)] + [",".join(cell(row.get(column, "")) for column in columns) for row in rows]
+  (directory / "sweep.csv").write_text("\n".join(lines) + "\n")
+  (directory / "sweep.json").write_text(json.dumps(list(rows), indent=1) + "\n")
+
+
+def _show(rows: Sequence[Mapping[str, Any]], console: rich.console.Console):
+  """Prints one line a point, mean and standard deviation over its seeds."""
+  metrics = [column for column in rows[0] if ":" in column]
+  settings = list(dict.fromkeys(column for row in rows for column in row if column not in (*metrics, "seed")))
+  points: dict[tuple, list[Mapping[str, Any]]] = {}
+  for row in rows:
+    points.setdefault(tuple(str(row.get(key, "-")) for key in settings), []).append(row)
+  table = rich.table.Table(*settings, "seeds", *metrics, box=None, header_style="bold", pad_edge=False)
+  for point, own in points.items():
+    spread = lambda metric: np.std([row[metric] for row in own], ddof=1) if len(own) > 1 else np.nan
+    table.add_row(*point, str(len(own)), *(f"{np.mean([row[m] for row in own]):.4f} ± {spread(m):.4f}" for m in metrics))
+  console.print(table)
+
+
+if __name__ == "__main__":
+  launch.launch(main)

@@ -1,0 +1,272 @@
+"""What a comparison came to: claims, intervals, verdicts, result files, and the table in the README.
+
+A result file is written by `experiments.reproduce` and never by hand. Its verdict follows from the numbers in it.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import re
+import subprocess
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from rlcore.training.errors import RunError
+
+SCHEMA = 1
+VERDICTS = ("reproduced", "not reproduced", "inconclusive")
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+FEWEST_SEEDS = 3
+
+_REDUCTIONS = {
+    "mean": lambda x: np.mean(x, -1),
+    "last": lambda x: x[..., -1],
+    "tail": lambda x: np.mean(x[..., -max(x.shape[-1] // 10, 1):], -1),
+    "max": lambda x: np.max(x, -1),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+  """What a paper says and how a run of ours decides about it; written before the run that decides.
+
+  Attributes:
+    paper: short name.
+    arxiv: identifier, "2509.18314".
+    statement: the claim in one sentence, in the paper's own scale.
+    metric: "reduction:key" of the metrics of an update ("mean:success" is the area under the success curve) or of the
+      held-out evaluation ("last:eval/solve_rate"). Reductions: mean, last, tail (mean of the last tenth), max.
+    method: the arm that the paper proposes.
+    baselines: the arms it is compared with; the claim must hold against each.
+    rule: the rule of the verdict in words.
+    margin: how much better the method must be.
+    seeds: the seeds of the verdict; none of them may have been used for tuning.
+    higher_is_better: False where the metric is a cost.
+    variant: the variant that is judged, the first by default.
+    also: further metrics to report, written like `metric`.
+  """
+
+  paper: str
+  arxiv: str
+  statement: str
+  metric: str
+  method: str
+  baselines: tuple[str, ...]
+  rule: str = "the 95 % bootstrap interval of the paired difference lies above the margin"
+  margin: float = 0.0
+  seeds: tuple[int, ...] = tuple(range(8))
+  higher_is_better: bool = True
+  variant: str | None = None
+  also: tuple[str, ...] = ()
+
+
+class Interval(NamedTuple):
+  """A mean with the ends of its interval."""
+
+  mean: float
+  low: float
+  high: float
+
+
+def reduce_history(metric: str, history: Mapping[str, np.ndarray]) -> np.ndarray:
+  """Reduces one metric of a run to a number.
+
+  Args:
+    metric: "reduction:key", see `Claim.metric`.
+    history: series `[..., N]` by key.
+
+  Returns:
+    `[...]`.
+
+  Raises:
+    RunError: if there is no such reduction or key.
+  """
+  reduction, _, key = metric.partition(":")
+  if reduction not in _REDUCTIONS:
+    raise RunError(f'metric "{metric}": write "reduction:key" with one of {", ".join(_REDUCTIONS)}')
+  if key not in history:
+    raise RunError(f'metric "{metric}": the run has no "{key}"; it has {", ".join(sorted(history))}')
+  return _REDUCTIONS[reduction](np.asarray(history[key], float))
+
+
+def paired_bootstrap(method: Sequence[float], baseline: Sequence[float], *, level: float = 0.95,
+                     resamples: int = 10_000, seed: int = 0) -> Interval:
+  """Estimates the mean paired difference and its percentile bootstrap interval.
+
+  Args:
+    method: `[N]`, one number a seed.
+    baseline: `[N]`, of the same seeds in the same order.
+    level: probability that the interval should cover.
+    resamples: draws of N pairs with replacement.
+    seed: of the draws, so that the same numbers always give the same interval.
+
+  Returns:
+    Mean of `method - baseline` with its interval; NaN where a number is not finite.
+
+  Raises:
+    ValueError: if the lengths differ or are 0.
+  """
+  differences = np.asarray(method, np.float64) - _same_length(method, baseline)
+  picks = np.random.default_rng(seed).integers(0, len(differences), (resamples, len(differences)))
+  means = differences[picks].mean(1)
+  low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+  return Interval(float(differences.mean()), float(low), float(high))
+
+
+def _same_length(method: Sequence[float], baseline: Sequence[float]) -> np.ndarray:
+  if len(method) != len(baseline) or not len(method):
+    raise ValueError(f"a paired comparison needs as many numbers on both sides, not {len(method)} and {len(baseline)}")
+  return np.asarray(baseline, np.float64)
+
+
+def compare(result: Mapping[str, Any], baseline: str, *, variant: str | None = None, method: str | None = None,
+            metric: str | None = None) -> Interval:
+  """Compares two arms of a result, seed by seed.
+
+  Args:
+    result: a result, as in its file.
+    baseline: name of the arm to subtract.
+    variant: which variant, the judged one by default.
+    method: the other arm, the claim's method by default.
+    metric: which metric, the claim's by default.
+
+  Returns:
+    Method minus baseline; the sign is turned where a low number is good, so that above 0 is always better.
+  """
+  claim = result["claim"]
+  arms = result["variants"][judged_variant(result) if variant is None else variant]["arms"]
+  values = lambda arm: arms[arm]["values"][metric or claim["metric"]]
+  interval = paired_bootstrap(values(method or claim["method"]), values(baseline))
+  return interval if claim["higher_is_better"] else Interval(-interval.mean, -interval.high, -interval.low)
+
+
+def judged_variant(result: Mapping[str, Any]) -> str:
+  """Names the variant that the verdict is about."""
+  chosen = result["claim"]["variant"]
+  return next(iter(result["variants"])) if chosen is None else chosen
+
+
+def default_verdict(result: Mapping[str, Any]) -> tuple[str, str]:
+  """Judges by the interval of the paired difference to every baseline.
+
+  All intervals above the margin: reproduced. One wholly at or below it: not reproduced. Else, or with fewer than
+  three seeds, or a number that is not finite: inconclusive.
+
+  Args:
+    result: a result without verdict.
+
+  Returns:
+    The verdict and one sentence why.
+  """
+  claim = result["claim"]
+  seeds = len(claim["seeds"])
+  if seeds < FEWEST_SEEDS:
+    return "inconclusive", f"{seeds} seeds are too few for an interval"
+  intervals = {baseline: compare(result, baseline) for baseline in claim["baselines"]}
+  reason = "; ".join(
+      f"{claim['method']} - {baseline} = {x.mean:+.3f} [{x.low:+.3f}, {x.high:+.3f}] over {seeds} seeds, "
+      f"margin {claim['margin']:g}" for baseline, x in intervals.items())
+  if not np.isfinite([list(x) for x in intervals.values()]).all():
+    return "inconclusive", f"a run did not end in a number: {reason}"
+  if all(x.low > claim["margin"] for x in intervals.values()):
+    return "reproduced", reason
+  if any(x.high <= claim["margin"] for x in intervals.values()):
+    return "not reproduced", reason
+  return "inconclusive", reason
+
+
+def _git(*arguments: str) -> str | None:
+  root = pathlib.Path(__file__).parents[2]
+  try:
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=30)
+  except (OSError, subprocess.SubprocessError):
+    return None  # not a checkout, or no git: the file says null
+  return done.stdout.strip()
+
+
+def _cpu_model() -> str:
+  info = pathlib.Path("/proc/cpuinfo")
+  found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.M) if info.exists() else None
+  return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def environment() -> dict[str, Any]:
+  """Describes what computed a result: versions, commit, machine. No path, host or user name is in it."""
+  version = importlib.metadata.version
+  changed = _git("status", "--porcelain", "--untracked-files=no", "--", "rlcore", "experiments/*.py", "configs")
+  return {
+      "commit": _git("rev-parse", "HEAD"),
+      "uncommitted_changes": None if changed is None else bool(changed),
+      "python": platform.python_version(),
+      "versions": {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")},
+      "machine": {"cpu": _cpu_model(), "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
+                  else os.cpu_count(), "system": platform.system(), "device": jax.devices()[0].device_kind,
+                  "devices": jax.device_count()},
+  }
+
+
+def write_result(path: pathlib.Path, result: Mapping[str, Any]):
+  """Writes a result file: JSON, a list of numbers on one line, so that a diff of two runs can be read."""
+  text = json.dumps({"schema": SCHEMA} | dict(result), indent=1, allow_nan=True)
+  text = re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\s*\n\s*", " ", found[0]).replace("[ ", "[").replace(" ]", "]"),
+                text)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(text + "\n")
+
+
+def read_result(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a result file.
+
+  Raises:
+    RunError: if it is of another schema, or no result file at all.
+  """
+  try:
+    result = json.loads(path.read_text())
+  except json.JSONDecodeError as error:
+    raise RunError(f"{path} is not a result file: {error}") from error
+  if result.get("schema") != SCHEMA:
+    raise RunError(f"{path} has schema {result.get('schema')}, this code reads {SCHEMA}: run its reproduction again")
+  return result
+
+
+def build_table(directory: pathlib.Path) -> str:
+  """Builds the README's table from the result files of a directory, one row a file, in the order of their names."""
+  rows = ["| paper | claim | measured here, mean over seeds | difference [95 %] | verdict |", "|---|---|---|---|---|"]
+  rows += [_row(path.stem, read_result(path)) for path in sorted(directory.glob("*.json"))]
+  return "\n".join(rows)
+
+
+def _row(stem: str, result: Mapping[str, Any]) -> str:
+  claim = result["claim"]
+  arms = result["variants"][judged_variant(result)]["arms"]
+  mean = lambda arm: np.mean(arms[arm]["values"][claim["metric"]])
+  names = (claim["method"], *claim["baselines"])
+  measured = ", ".join(f"{name} {mean(name):.3f}" for name in names)
+  intervals = [compare(result, baseline) for baseline in claim["baselines"]]
+  differences = ", ".join(f"{x.mean:+.3f} [{x.low:+.3f}, {x.high:+.3f}]" for x in intervals)
+  minutes = result["seconds"] / 60
+  cells = (
+      f"[{claim['paper']}](https://arxiv.org/abs/{claim['arxiv']})", claim["statement"],
+      f"{claim['metric']}: {measured} ({len(claim['seeds'])} seeds, {minutes:.0f} min)", differences,
+      f"**{result['verdict']}** ([numbers](experiments/results/{stem}.json), [figure](experiments/results/{stem}.png))"
+      f": {result['reason']}")
+  return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def update_readme(readme: pathlib.Path, directory: pathlib.Path):
+  """Puts the table of the result files between the README's markers.
+
+  Raises:
+    RunError: if the README lacks the markers.
+  """
+  before, begin, rest = readme.read_text().partition(BEGIN)
+  _, end, after = rest.partition(END)
+  if not begin or not end:
+    raise RunError(f"{readme} lacks the lines {BEGIN} and {END}, between which the table goes")
+  readme.write_text(f"{before}{BEGIN}\n{build_table(directory)}\n{END}{after}")
