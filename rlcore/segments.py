@@ -1,7 +1,7 @@
 """Steps, turns and sub-sentences inside a token sequence: their ids, their ends, and the way between steps and tokens.
 
-One sequence of T tokens with at most S steps. `mask` is 1 where a token counts and may have holes; a step id (or an end)
-outside its range belongs to nobody: it is dropped and never wraps around.
+One sequence of T tokens with at most S steps. `mask` is 1 where a token counts and may have holes; a step id (or an
+end) outside its range belongs to nobody: it is dropped and never wraps around.
 """
 
 import chex

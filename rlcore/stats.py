@@ -123,7 +123,7 @@ def whiten(
 
 
 def running_stats_init() -> dict[str, Array]:
-  """Returns the moments of no value at all: count, mean, m2 (sum of squared deviations), min and max, each float32[]."""
+  """Returns the moments of no value: count, mean, m2 (sum of squared deviations), min and max, each float32[]."""
   zero = jnp.zeros((), jnp.float32)
   return dict(count=zero, mean=zero, m2=zero, min=zero + jnp.inf, max=zero - jnp.inf)
 
