@@ -33,7 +33,8 @@ def _lifted(name, make, touched=(0,), moments=0, split=(), **kwargs):
     split = (0, 1, 2, 3, 4)
   return Row(
       name, _applied(make), _group, stopped=touched, masked={4: (1, 2, 3)}, group=(0, 1, 2, 3, 4),
-      low_precision=touched, split=split, split_out=("split",) * 2 + ("same",) * 5 * moments, order="" if moments else "equivariant", **kwargs)
+      low_precision=touched, split=split, split_out=("split",) * 2 + ("same",) * 5 * moments,
+      order="" if moments else "equivariant", **kwargs)
 
 
 def _mean_std(axis_name):
@@ -101,9 +102,10 @@ _NAN = np.float32(np.nan)
 
 ROWS = [
     Row("clip_to_bounds", rewards.clip_to_bounds, lambda rng: (rng.normal(size=_G).astype(np.float32),),
-        kwargs=dict(high=0.5), stopped=(0,), low_precision=(0,), degenerate=(((np.array([-9, 0.4, 3]),), ([-9, 0.4, 0.5],)),)),
-    Row("standardized_reward", rewards.standardized_reward, lambda rng: _scalars(1.5, 0.3, 2), kwargs=dict(scale=0.3, bias=1),
-        stopped=(0, 1, 2), low_precision=(0,), degenerate=((_scalars(1.5, 0.3, 2), (1.18,)),)),
+        kwargs=dict(high=0.5), stopped=(0,), low_precision=(0,),
+        degenerate=(((np.array([-9, 0.4, 3]),), ([-9, 0.4, 0.5],)),)),
+    Row("standardized_reward", rewards.standardized_reward, lambda rng: _scalars(1.5, 0.3, 2),
+        kwargs=dict(scale=0.3, bias=1), stopped=(0, 1, 2), low_precision=(0,), degenerate=((_scalars(1.5, 0.3, 2), (1.18,)),)),
     Row("meanstd_reward", _record(rewards.meanstd_reward),
         degenerate=(((3.9, *_SEEN), (1.256128,)), ((3.9, *_START), (3.9,)), ((0.7, *_CONSTANT), (0,)),
                     ((3.0, *_scalars(1, 2, 0, 2, 2)), (1.0,))), **_RUNNING),
