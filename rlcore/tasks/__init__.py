@@ -1,5 +1,7 @@
 """Prompts and the verifiers of their answers."""
 
 from rlcore.tasks.countdown import make_countdown
+from rlcore.tasks.signpost import all_prompts
+from rlcore.tasks.signpost import make_signpost
 
-__all__ = ["make_countdown"]
+__all__ = ["all_prompts", "make_countdown", "make_signpost"]

@@ -149,8 +149,9 @@ def test_text_goes_round():
 
 @pytest.mark.parametrize("kwargs, message", [
     (dict(num_numbers=1), "num_numbers"), (dict(num_numbers=6), "num_numbers"), (dict(max_number=0), "max_number"),
-    (dict(max_target=0), "max_target"), (dict(test_fraction=0.0), "test_fraction"), (dict(test_fraction=1), "test_fraction"),
-    (dict(max_number=1), "too few puzzles"), (dict(max_target=2), "too few puzzles")])
+    (dict(max_target=0), "max_target"), (dict(test_fraction=0.0), "test_fraction"),
+    (dict(test_fraction=1), "test_fraction"), (dict(max_number=1), "too few puzzles"),
+    (dict(max_target=2), "too few puzzles")])
 def test_bad_arguments(kwargs, message):
   with pytest.raises(ValueError, match=message):
     make_countdown(**kwargs)
