@@ -49,6 +49,7 @@ class Progress:
       self._task = self._live.add_task(name, total=total, completed=done, text="compiling ...")
     else:
       self._say(f"{name}: {total} updates" + (f", {done} done" if done else ""))
+      self._last_line = -PLAIN_SECONDS  # the first chunk is always told
 
   def advance(self, count: int, metrics: Mapping[str, float], seconds: float):
     """Shows that `count` updates more are done.

@@ -75,7 +75,7 @@ def prepare_workdir(workdir: str | pathlib.Path, config: ml_collections.ConfigDi
     except json.JSONDecodeError as error:
       raise RunError(f"{path} is not JSON ({error}); choose another --workdir") from error
     free = {field.name for field in dataclasses.fields(RunOptions)}
-    changed = [name for name in _differences(theirs, mine) if name not in free]
+    changed = [text for name, text in _differences(theirs, mine) if name not in free]
     if changed:
       raise RunError(f"{workdir} is the run of another config; it differs in {', '.join(changed)} "
                      "(choose another --workdir, or the old values)")
@@ -83,15 +83,15 @@ def prepare_workdir(workdir: str | pathlib.Path, config: ml_collections.ConfigDi
   return workdir
 
 
-def _differences(old, new, prefix: str = "") -> list[str]:
+def _differences(old, new, name: str = "") -> list[tuple[str, str]]:
+  """Returns the dotted key of every value that differs, with a text that shows both."""
   if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
-    return [] if old == new else [f"{prefix[:-1]} ({json.dumps(old)} there, {json.dumps(new)} here)"]
-  missing = object()
+    return [] if old == new else [(name, f"{name} ({json.dumps(old)} there, {json.dumps(new)} here)")]
   found = []
   for key in sorted(old.keys() | new.keys()):
-    left, right = old.get(key, missing), new.get(key, missing)
-    if left is missing or right is missing:
-      found.append(f"{prefix}{key} ({'new' if left is missing else 'gone'} here)")
+    inner = f"{name}.{key}" if name else key
+    if key in old and key in new:
+      found += _differences(old[key], new[key], inner)
     else:
-      found += _differences(left, right, f"{prefix}{key}.")
+      found.append((inner, f"{inner} (only {'here' if key in new else 'there'})"))
   return found

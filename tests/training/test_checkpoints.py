@@ -1,0 +1,100 @@
+"""Checkpoints: exact, verified, falling back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlcore.training import checkpoints
+from rlcore.training.errors import RunError
+
+
+def make_state(seed: int = 0):
+  key = jax.random.key(seed)
+  return {
+      "w": jax.random.normal(key, (300, 7)), "half": jnp.full((3,), 1 / 3, jnp.bfloat16), "step": jnp.int32(seed),
+      "key": key, "keys": jax.random.split(jax.random.key(seed, impl="rbg"), 2), "flag": jnp.array([True, False]),
+      "empty": jnp.zeros((0, 4)), "nothing": None, "nested": (jnp.float32(np.nan), [jnp.uint8(255)])}
+
+
+def leaves(state):
+  data = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+  return [np.asarray(data(x)) for x in jax.tree.leaves(state)]
+
+
+def assert_identical(a, b):
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  for x, y in zip(leaves(a), leaves(b), strict=True):
+    assert x.dtype == y.dtype and x.tobytes() == y.tobytes()
+
+
+@pytest.fixture(name="saved")
+def _saved(tmp_path):
+  checkpointer = checkpoints.Checkpointer(tmp_path / "checkpoints", keep=2)
+  for step in (1, 2, 3):
+    checkpointer.save(step, make_state(step))
+  checkpointer.close()
+  return tmp_path / "checkpoints"
+
+
+def test_restores_the_newest_to_the_bit_and_keeps_two(saved):
+  checkpointer = checkpoints.Checkpointer(saved, keep=2)
+  assert checkpointer.steps() == [2, 3]
+  state, step = checkpointer.restore_latest(make_state(0))
+  assert step == 3
+  assert_identical(state, make_state(3))
+  draw = lambda s: jax.random.normal(s["keys"][1], (3,))
+  np.testing.assert_array_equal(draw(state), draw(make_state(3)))
+
+
+def test_nothing_to_restore(tmp_path):
+  assert checkpoints.Checkpointer(tmp_path / "new").restore_latest(make_state()) is None
+
+
+def data_files(directory):
+  return sorted((p for p in directory.rglob("*") if p.is_file() and "/d/" in p.as_posix()), key=lambda p: p.stat().st_size)
+
+
+def truncate(directory):
+  largest = data_files(directory)[-1]
+  largest.write_bytes(largest.read_bytes()[:largest.stat().st_size // 2])
+
+
+def flip(directory):
+  largest = data_files(directory)[-1]
+  content = bytearray(largest.read_bytes())
+  content[len(content) // 2] ^= 0xFF
+  largest.write_bytes(content)
+
+
+def empty(directory):
+  for path in directory.rglob("*"):
+    if path.is_file():
+      path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, empty])
+def test_falls_back_to_the_one_before_with_a_warning(saved, damage):
+  damage(saved / "3")
+  checkpointer = checkpoints.Checkpointer(saved, keep=2)
+  with pytest.warns(UserWarning, match="checkpoint 3 cannot be read and is set aside"):
+    state, step = checkpointer.restore_latest(make_state(0))
+  assert step == 2
+  assert_identical(state, make_state(2))
+  assert (saved.parent / "corrupt-checkpoint-3").exists()
+  checkpointer.save(3, make_state(9))  # the run reaches that update again
+  assert_identical(checkpointer.restore_latest(make_state(0))[0], make_state(9))
+
+
+@pytest.mark.filterwarnings("ignore:checkpoint")
+def test_none_intact_is_one_clear_error(saved):
+  truncate(saved / "2")
+  truncate(saved / "3")
+  with pytest.raises(RunError, match="no intact checkpoint in .*checkpoints"):
+    checkpoints.Checkpointer(saved).restore_latest(make_state(0))
+
+
+def test_another_structure_is_named(saved):
+  other = make_state(0) | {"w": jnp.zeros((300, 8))}
+  with pytest.raises(RunError, match=r"holds another state .*\['w'\]"):
+    checkpoints.Checkpointer(saved).restore_latest(other)
