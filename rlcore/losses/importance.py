@@ -102,8 +102,9 @@ def truncated_importance_weights(
   Raises:
     ValueError: if `outside` or `ratio` is unknown.
 
-  Reference: E. Ionides, Truncated Importance Sampling (2008); F. Yao et al., Your Efficient RL Framework Secretly Brings
-  You Off-Policy RL Training (2025), TIS; IMPALA, arXiv:1802.01561, section 4.1 (V-trace); IcePop, arXiv:2510.18855.
+  Reference: E. Ionides, Truncated Importance Sampling (2008); F. Yao et al., Your Efficient RL Framework Secretly
+  Brings You Off-Policy RL Training (2025), TIS; IMPALA, arXiv:1802.01561, section 4.1 (V-trace); IcePop,
+  arXiv:2510.18855.
   """
   weights = importance_ratio(log_probs, log_probs_behaviour, mask, ratio=ratio, log_ratio_limits=log_ratio_limits)
   if outside == "truncate":
