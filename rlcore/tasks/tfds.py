@@ -152,25 +152,29 @@ class _TaskBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return {split: self._generate_examples(split, count) for split, count in self.num_examples.items()}
 
   def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    draw = jax.jit(jax.vmap(lambda key: self.task.sample(key, split)))
+    def draw(key):
+      problem = self.task.sample(key, split)
+      return problem, None if self.task.demonstration is None else self.task.demonstration(problem)
+
+    names = list(_target_leaves(self.task)[0])
+    draw = jax.jit(jax.vmap(draw))
     keys = jax.random.split(jax.random.key(self.seed), -(-count // _CHUNK) * _CHUNK)
     for start in range(0, count, _CHUNK):
-      problems = jax.device_get(draw(keys[start:start + _CHUNK]))
+      drawn = jax.device_get(draw(keys[start:start + _CHUNK]))
       for i in range(min(_CHUNK, count - start)):
-        yield start + i, _record(self.task, jax.tree.map(lambda x: x[i], problems))
+        yield start + i, _record(self.task, names, *jax.tree.map(lambda x: x[i], drawn))
 
 
-def _record(task: Task, problem: Problem) -> dict[str, Any]:
+def _record(task: Task, names: Sequence[str], problem: Problem, demonstration: tuple | None) -> dict[str, Any]:
   tokens = problem.prompt[problem.prompt_mask > 0]
   record = dict(prompt=task.decode(tokens), answer="")
   if task.encode(record["prompt"]) != tokens.tolist():
     raise ValueError(f"the task's encode does not give the tokens of {record['prompt']!r} back")
-  if task.demonstration is not None:
-    answer, mask = (np.asarray(x) for x in task.demonstration(problem))
+  if demonstration is not None:
+    answer, mask = demonstration
     record["answer"] = task.decode(answer[(mask > 0) & (answer != task.eos_id)])
-  leaves = jax.tree.leaves(problem.target)
-  if leaves:
-    record["target"] = dict(zip(_target_leaves(task)[0], leaves))
+  if names:
+    record["target"] = dict(zip(names, jax.tree.leaves(problem.target)))
   return record
 
 
@@ -256,7 +260,7 @@ def make_loader(
   """Makes batches of problems from records of prompt and answer, in an order that is a function of the seed.
 
   `loader[n]` is batch n: the whole position in the data is the number n, so a resumed run asks for the next number.
-  `iter(loader.to_iter_dataset())` is an iterator with `get_state` and `set_state` for checkpoints, and reads ahead.
+  `iter(loader.to_iter_dataset(grain.ReadOptions(...)))` reads ahead; its `get_state` and `set_state` go to checkpoints.
   Every epoch has an order of its own; batches run on across its end.
 
   Args:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import grain
 import jax
 import numpy as np
 import pytest
@@ -160,7 +161,8 @@ def test_shards_are_disjoint_and_complete(tmp_path):
 
 def test_a_resumed_iterator_continues(tmp_path):
   source = tfds.read_jsonl(_lines(tmp_path, *(_puzzle(i) for i in range(10, 21))))
-  make = lambda: iter(tfds.make_loader(source, _TASK, batch_size=4, seed=5).to_iter_dataset())
+  options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+  make = lambda: iter(tfds.make_loader(source, _TASK, batch_size=4, seed=5).to_iter_dataset(options))
   whole = make()
   batches = [_prompts(next(whole)) for _ in range(9)]
   stopped = make()
