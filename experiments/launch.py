@@ -23,6 +23,9 @@ from rlcore.training.errors import NonFiniteError, RunError
 from rlcore.types import Experiment
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, path.py or path.py:variant.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; default below runs/, after the config.")
+LANES = flags.DEFINE_integer("lanes", 32, "Of comparisons and sweeps: the most runs in one call of a program; fewer "
+                                          "need less memory.")
 DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 BAD_INPUT, NON_FINITE = 2, 1  # exit codes

@@ -45,8 +45,6 @@ from rlcore.training.workdir import RunOptions, prepare_workdir
 
 TABLE = flags.DEFINE_bool("table", False, "Only rebuild the table of the README.")
 RESUME = flags.DEFINE_bool("resume", False, "Keep the runs that a killed reproduction of the same commit finished.")
-LANES = flags.DEFINE_integer("lanes", 32, "The most runs in one call of a program; fewer need less memory.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Where finished runs are kept; default runs/reproduce-<config>.")
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 README = pathlib.Path(__file__).parent.parent / "README.md"
@@ -61,7 +59,7 @@ def main(job: launch.Job | None) -> int:
   if job is None:
     raise RunError("which config? give --config=configs/credit/tempo.py, or --table")
   console = launch.console()
-  workdir = prepare_workdir(WORKDIR.value or f"runs/reproduce-{job.full_name}", job.config)
+  workdir = prepare_workdir(launch.WORKDIR.value or f"runs/reproduce-{job.full_name}", job.config)
   store = workdir / "lanes"
   if not RESUME.value:
     shutil.rmtree(store, ignore_errors=True)
@@ -135,7 +133,7 @@ def run_variants(job: launch.Job, protocol: comparison.Protocol, store: pathlib.
   variants, programs = {}, 0
   commit = results.environment()["commit"]
   for name, config in configs.items():
-    pool = comparison.LanePool(launch.make_experiment, config, protocol, store, max_width=LANES.value,
+    pool = comparison.LanePool(launch.make_experiment, config, protocol, store, max_width=launch.LANES.value,
                                salt=str(commit), progress=live)
     variants[name] = comparison.run_comparison(pool, protocol, name) | {"config": json.loads(
         config.to_json_best_effort())}

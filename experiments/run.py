@@ -9,20 +9,17 @@ A `--workdir` that holds a checkpoint is resumed. Ctrl-C and SIGTERM save first.
 import pathlib
 import time
 
-from absl import flags
 import rich.table
 
 from experiments import launch
 from rlcore.training import examples, loop
 from rlcore.training.progress import format_seconds
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; default runs/<config>-<time>.")
-
 
 def main(job: launch.Job) -> int:
   """Runs the job and reports; returns the exit code."""
   console = launch.console()
-  workdir = pathlib.Path(WORKDIR.value or f"runs/{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}")
+  workdir = pathlib.Path(launch.WORKDIR.value or f"runs/{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}")
   loop.prepare_workdir(workdir, job.config)
   experiment = launch.make_experiment(job.config)
   result = loop.run(experiment, job.config, workdir, console=console)

@@ -33,11 +33,9 @@ from rlcore.training.progress import Progress
 from rlcore.training.sweep import Group, Lane
 from rlcore.training.workdir import RunOptions, prepare_workdir
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the tables go; default runs/sweep-<config>-<time>.")
 SEEDS = flags.DEFINE_list("seeds", None, "Seeds of every point that names none; default the config's.")
 METRICS = flags.DEFINE_list("metrics", None, 'What to tabulate, "reduction:key"; default mean and tail of the '
                                              "progress metric.")
-LANES = flags.DEFINE_integer("lanes", 32, "The most runs in one call of a program; fewer need less memory.")
 JOBS = flags.DEFINE_integer("jobs", 1, "Processes at a time.")
 SLURM = flags.DEFINE_list("slurm", None, "Submit with these parameters of submitit, key=value.")
 GROUP = flags.DEFINE_integer("group", None, "Run only this group of runs, in this process (what the others start).")
@@ -45,7 +43,8 @@ GROUP = flags.DEFINE_integer("group", None, "Run only this group of runs, in thi
 
 def main(job: launch.Job) -> int:
   """Runs the sweep, or one group of it; returns the exit code."""
-  workdir = prepare_workdir(WORKDIR.value or f"runs/sweep-{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}", job.config)
+  name = f"sweep-{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}"
+  workdir = prepare_workdir(launch.WORKDIR.value or f"runs/{name}", job.config)
   lanes = collect(job)
   groups = sweep_lib.group_lanes(job.config, lanes)
   if GROUP.value is not None:
@@ -97,7 +96,7 @@ def run_group(job: launch.Job, group: Group, path: pathlib.Path):
   with Progress(RunOptions.from_config(job.config).progress_metric, launch.console()) as progress:
     runner = sweep_lib.LaneRunner(
         launch.make_experiment, sweep_lib.apply_overrides(job.config, group.static), floats,
-        width=min(LANES.value, len(group.lanes)), evaluate=any(":eval/" in metric for metric in metrics),
+        width=min(launch.LANES.value, len(group.lanes)), evaluate=any(":eval/" in metric for metric in metrics),
         progress=progress)
     histories = runner.run(group.lanes, "sweep")
   rows = [group.static | dict(lane.overrides) | {"seed": lane.seed}
@@ -183,7 +182,8 @@ def _show(rows: Sequence[Mapping[str, Any]], console: rich.console.Console):
   table = rich.table.Table(*settings, "seeds", *metrics, box=None, header_style="bold", pad_edge=False)
   for point, own in points.items():
     spread = lambda metric: np.std([row[metric] for row in own], ddof=1) if len(own) > 1 else np.nan
-    table.add_row(*point, str(len(own)), *(f"{np.mean([row[m] for row in own]):.4f} ± {spread(m):.4f}" for m in metrics))
+    mean = lambda metric: np.mean([row[metric] for row in own])
+    table.add_row(*point, str(len(own)), *(f"{mean(metric):.4f} ± {spread(metric):.4f}" for metric in metrics))
   console.print(table)
 
 

@@ -1,1 +1,1 @@
-"""Training: states and updates, the host loop, sweeps and results. Import its modules (`from rlcore.training import loop`)."""
+"""Training: states, updates, the host loop, sweeps, results. Import its modules: `from rlcore.training import loop`."""

@@ -214,8 +214,8 @@ def environment() -> dict[str, Any]:
 def write_result(path: pathlib.Path, result: Mapping[str, Any]):
   """Writes a result file: JSON, a list of numbers on one line, so that a diff of two runs can be read."""
   text = json.dumps({"schema": SCHEMA} | dict(result), indent=1, allow_nan=True)
-  text = re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\s*\n\s*", " ", found[0]).replace("[ ", "[").replace(" ]", "]"),
-                text)
+  one_line = lambda found: re.sub(r"\s*\n\s*", " ", found[0]).replace("[ ", "[").replace(" ]", "]")
+  text = re.sub(r"\[[^\[\]{}\"]*\]", one_line, text)
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(text + "\n")
 

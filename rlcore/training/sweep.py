@@ -171,8 +171,9 @@ class LaneRunner:
     try:
       return self._run(lanes, label, keep)
     except _NEEDS_VALUE as error:
-      raise RunError(f"{self._config.experiment} needs the value of one of {', '.join((*self._keys, 'seed'))} in Python, "
-                     f"where a sweep traces it: use jnp.where, or make the field an int") from error
+      traced = ", ".join((*self._keys, "seed"))
+      raise RunError(f"{self._config.experiment} needs the value of one of {traced} in Python, where a sweep traces "
+                     "it: use jnp.where, or make the field an int") from error
 
   def _run(self, lanes: Sequence[Lane], label: str, keep: Callable[[int, LaneHistory], None]) -> list[LaneHistory]:
     defaults = flatten(self._config)

@@ -8,6 +8,9 @@ import pytest
 from rlcore.training import checkpoints
 from rlcore.training.errors import RunError
 
+# A restore that Orbax gives up leaves a future of TensorStore behind.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def make_state(seed: int = 0):
   key = jax.random.key(seed)
@@ -52,7 +55,8 @@ def test_nothing_to_restore(tmp_path):
 
 
 def data_files(directory):
-  return sorted((p for p in directory.rglob("*") if p.is_file() and "/d/" in p.as_posix()), key=lambda p: p.stat().st_size)
+  files = [path for path in directory.rglob("*") if path.is_file() and "/d/" in path.as_posix()]
+  return sorted(files, key=lambda path: path.stat().st_size)
 
 
 def truncate(directory):

@@ -40,9 +40,9 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
   def examples(state):
     return [Example("pull", ("arm", " ", "3"), (0.5, 0.0, -1.0), 1.0)]
 
-  update = lambda state: move(state, config.lr)
-  warmup = Stage("warm-up", config.warmup_steps, lambda state: move(state, config.warmup_lr)) if config.warmup_steps else None
-  return Experiment(init, update, evaluate, warmup, examples, jittable=config.jittable)
+  warmup = Stage("warm-up", config.warmup_steps, lambda state: move(state, config.warmup_lr))
+  return Experiment(init, lambda state: move(state, config.lr), evaluate, warmup if config.warmup_steps else None,
+                    examples, config.jittable)
 
 
 def make_study(config):

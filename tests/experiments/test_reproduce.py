@@ -1,0 +1,109 @@
+"""The comparison and the sweep, from a config file to the files they write."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+
+from absl import flags
+from absl.testing import flagsaver
+import pytest
+import rich.console
+
+from experiments import launch, reproduce, sweep
+from rlcore.training import results
+from rlcore.training.errors import RunError
+from tests.training import toy_config
+
+
+@pytest.fixture(autouse=True)
+def _flags():
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(["tests", "--config=tests/training/toy_config.py"])
+
+
+def make_job(variant="smoke", **overrides) -> launch.Job:
+  config = toy_config.get_config(variant)
+  config.update(overrides)
+  return launch.Job(config.lock(), toy_config, "toy", variant, tuple(overrides))
+
+
+def test_reproduce_tunes_judges_and_writes(tmp_path, capsys):
+  with flagsaver.flagsaver(workdir=str(tmp_path)):
+    assert reproduce.main(make_job(steps=30)) == 0
+  shown = capsys.readouterr().out
+  assert "inconclusive" in shown and "2 seeds are too few" in shown  # smoke has two seeds
+  result = results.read_result(tmp_path / "toy.json")
+  assert (tmp_path / "toy.png").stat().st_size > 10_000
+  assert list(result["variants"]) == ["eight", "four"]
+  assert result["variants"]["four"]["config"]["group_size"] == 4
+  assert result["programs"] == 2  # one a variant: the arms and the grid differ in floats only
+  for variant in result["variants"].values():
+    assert list(variant["arms"]) == ["fast", "slow"]
+    for arm in variant["arms"].values():
+      assert len(arm["values"]["mean:success"]) == len(arm["values"]["last:eval/solve_rate"]) == 2
+      assert len(arm["tuning"]) == 2 and arm["settings"]["warmup_lr"] in (0.0, 0.1)
+    assert variant["differences"]["slow"]["mean"] > 0
+  study = result["study"]["metrics"]
+  assert [h - l for h, l in zip(study["high"], study["low"], strict=True)] == pytest.approx([0.5, 0.5])
+  assert result["environment"]["versions"]["jax"] and result["seconds"] >= result["compile_seconds"] > 0
+  assert str(pathlib.Path.home()) not in json.dumps(result) and str(tmp_path) not in json.dumps(result)
+
+
+def test_protocols_come_from_the_config_file():
+  whole = reproduce.read_protocol(make_job(""))
+  assert whole.claim == toy_config.CLAIM and whole.tune_seeds == (100, 101, 102)
+  module = type(sys)("bare")
+  with pytest.raises(RunError, match="toy.py has no ARMS"):
+    reproduce.read_protocol(make_job()._replace(module=module))
+
+
+def test_a_verdict_of_its_own_must_be_one_of_the_three(tmp_path, monkeypatch):
+  claim = dataclasses.replace(toy_config.CLAIM, also=())
+  for name, value in (("CLAIM", claim), ("TUNE", {}), ("STUDY", None), ("VARIANTS", {"only": None}),
+                      ("verdict", lambda result: ("maybe", "why not"))):
+    monkeypatch.setattr(toy_config, name, value, raising=False)
+  with flagsaver.flagsaver(workdir=str(tmp_path)), pytest.raises(RunError, match="'maybe' is none of reproduced"):
+    reproduce.main(make_job())
+
+
+def test_sweep_collects_the_points_with_seeds_and_defaults():
+  with flagsaver.flagsaver(seeds=["0", "4"]):
+    lanes = sweep.collect(make_job())
+  assert [(lane.overrides["lr"], lane.overrides["group_size"], lane.seed) for lane in lanes] == [
+      (0.1, 8, 0), (0.1, 8, 4), (0.5, 8, 0), (0.5, 8, 4), (0.5, 4, 0), (0.5, 4, 4)]
+
+
+def test_sweep_runs_one_program_in_this_process(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(toy_config, "sweep", lambda add: [add(lr=lr, seed=seed) for lr in (0.1, 0.5) for seed in (0, 1)])
+  with flagsaver.flagsaver(workdir=str(tmp_path), metrics=["mean:success", "last:eval/solve_rate"]):
+    assert sweep.main(make_job()) == 0
+  assert "4 runs in 1 programs" in capsys.readouterr().out
+  rows = json.loads((tmp_path / "sweep.json").read_text())
+  assert [(row["lr"], row["seed"]) for row in rows] == [(0.1, 0), (0.1, 1), (0.5, 0), (0.5, 1)]
+  lines = (tmp_path / "sweep.csv").read_text().splitlines()
+  assert lines[0] == "lr,seed,mean:success,last:eval/solve_rate" and len(lines) == 5
+
+
+def test_sweep_starts_the_other_groups_as_processes(tmp_path):
+  paths = [tmp_path / "group-0.json", tmp_path / "group-1.json"]
+  write = lambda path: [sys.executable, "-c", f"open({str(path)!r}, 'w').write('[]')"]
+  quiet = rich.console.Console(quiet=True)
+  sweep._run_processes([write(path) for path in paths], paths, tmp_path, quiet)
+  assert all(path.read_text() == "[]" for path in paths)
+  broken = [sys.executable, "-c", "print('so it was'); raise SystemExit(3)"]
+  with pytest.raises(RunError, match="group 0 failed with exit code 3; see .*group-0.log"):
+    sweep._run_processes([broken], paths[:1], tmp_path, quiet)
+  assert (tmp_path / "group-0.log").read_text() == "so it was\n"
+
+
+def test_the_command_of_a_group_repeats_ours(monkeypatch):
+  monkeypatch.setattr(sys, "argv", ["sweep", "--config=c.py", "--config.lr=1", "--jobs=4", "--workdir=x"])
+  got = sweep._command(pathlib.Path("w"), 3)
+  assert got[1:] == ["-m", "experiments.sweep", "--config=c.py", "--config.lr=1", "--workdir=w", "--group=3"]
+
+
+def test_slurm_without_submitit_says_what_to_install(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "submitit", None)
+  with pytest.raises(RunError, match=r"pip install 'rlcore\[slurm\]'"):
+    sweep._run_slurm([], [], tmp_path, rich.console.Console(quiet=True))
