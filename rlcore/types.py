@@ -113,6 +113,7 @@ class LanguageModel(NamedTuple):
       belongs to the last prompt token. The prompt is processed once; the cache serves B * group_size rows.
     step: `(params, cache, tokens [B, G], index) -> (hidden [B, G, D], cache)`; `tokens` is response token number
       `index` (scalar int32) of each row.
+    extend: `(cache, max_new_tokens) -> cache`, with room for that many response tokens in all; what was there stays.
     vocab_size: V, the number of tokens that can be drawn.
   """
 
@@ -121,6 +122,7 @@ class LanguageModel(NamedTuple):
   logits: Callable[[PyTree, Array], Array]
   prefill: Callable[[PyTree, Array, Array, int, int], tuple[Array, PyTree]]
   step: Callable[[PyTree, PyTree, Array, Array], tuple[Array, PyTree]]
+  extend: Callable[[PyTree, int], PyTree]
   vocab_size: int
 
 

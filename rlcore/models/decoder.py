@@ -7,6 +7,7 @@ scanned (`scan_layers`, fastest to compile); `stack_layers` and `unstack_layers`
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -108,11 +109,17 @@ def _rms_norm(config: DecoderConfig, x: Array, weight: Array) -> Array:
   return (x32 * scale * weight).astype(config.dtype)
 
 
-def _rotate(config: DecoderConfig, x: Array, positions: Array) -> Array:
-  """Turns `x [..., heads, K]` by its `positions [...]`: coordinate i pairs with i + K/2."""
+def _rotation(config: DecoderConfig, positions: Array) -> tuple[Array, Array]:
+  """Returns cosine and sine `[..., 1, K/2]` of the angles at `positions [...]`."""
   frequency = config.rope_theta ** (-jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim)
   angle = positions[..., None, None].astype(jnp.float32) * frequency
-  sin, cos = jnp.sin(angle), jnp.cos(angle)
+  # without the barrier every layer computes the sines again, once per head
+  return jax.lax.optimization_barrier((jnp.cos(angle), jnp.sin(angle)))
+
+
+def _rotate(config: DecoderConfig, x: Array, rotation: tuple[Array, Array]) -> Array:
+  """Turns `x [..., heads, K]`: coordinate i pairs with i + K/2."""
+  cos, sin = rotation
   x1, x2 = jnp.split(x.astype(jnp.float32), 2, -1)
   return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).astype(config.dtype)
 
@@ -121,14 +128,14 @@ def _matmul(config: DecoderConfig, x: Array, weight: Array) -> Array:
   return x @ weight.astype(config.dtype)
 
 
-def _queries_keys_values(config: DecoderConfig, layer: PyTree, x: Array, positions: Array) -> tuple[Array, ...]:
+def _queries_keys_values(config: DecoderConfig, layer: PyTree, x: Array, rotation: PyTree) -> tuple[Array, ...]:
   c = config
   x = _rms_norm(c, x, layer["attn_norm"])
   split = lambda name: _matmul(c, x, layer[name]).reshape(*x.shape[:-1], -1, c.head_dim)
   q, k, v = split("q"), split("k"), split("v")
   if c.qk_norm:
     q, k = _rms_norm(c, q, layer["q_norm"]), _rms_norm(c, k, layer["k_norm"])
-  return _rotate(c, q, positions), _rotate(c, k, positions), v
+  return _rotate(c, q, rotation), _rotate(c, k, rotation), v
 
 
 def _after_attention(config: DecoderConfig, layer: PyTree, x: Array, attended: Array) -> Array:
@@ -150,13 +157,13 @@ def _check_length(config: DecoderConfig, length: int, what: str):
 def _forward(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array) -> tuple[Array, PyTree]:
   """Returns `[B, S, D]` before the final norm and the keys and values `[B, S, kv_heads, K]` of each layer."""
   counted = mask > 0
-  positions = jnp.maximum(jnp.cumsum(counted, -1) - 1, 0)
+  rotation = _rotation(config, jnp.maximum(jnp.cumsum(counted, -1) - 1, 0))
   square = jnp.tril(jnp.ones((tokens.shape[-1],) * 2, bool))
   # a place that is masked out may look at itself: its row of the softmax must not be empty
   visible = (square & counted[:, None, :] | jnp.eye(tokens.shape[-1], dtype=bool))[:, None]
 
   def block(x, layer):
-    q, k, v = _queries_keys_values(config, layer, x, positions)
+    q, k, v = _queries_keys_values(config, layer, x, rotation)
     attended = jax.nn.dot_product_attention(q, k, v, mask=visible)
     return _after_attention(config, layer, x, attended), (k, v)
 
@@ -198,51 +205,66 @@ def prefill(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array, g
   """Runs the prompts `[B, P]` once and makes room for `group_size` responses to each; see `LanguageModel.prefill`."""
   batch, length = tokens.shape
   _check_length(config, length, "the prompt")
-  _check_length(config, length + max_new_tokens, f"the prompt ({length}) with its response ({max_new_tokens})")
   x, kv = _forward(config, params, tokens, mask)
-  room = (batch, group_size, config.kv_heads, max_new_tokens, config.head_dim)
+  empty = jnp.zeros((batch, config.kv_heads, group_size, 0, config.head_dim), config.dtype)
 
   def layer_cache(keys, values):
     # heads before places: the products of a step then read memory in order
     keys, values = jnp.swapaxes(keys, -3, -2), jnp.swapaxes(values, -3, -2)
-    empty = jnp.zeros((*keys.shape[:-4], *room), config.dtype)
-    return dict(prompt_keys=keys, prompt_values=values, keys=empty, values=empty)
+    own = jnp.broadcast_to(empty, (*keys.shape[:-4], *empty.shape))
+    return dict(prompt_keys=jnp.swapaxes(keys, -2, -1), prompt_values=values, keys=own, values=own)
 
-  layers = layer_cache(*kv) if config.scan_layers else [layer_cache(*one) for one in kv]
   counted = mask > 0
-  cache = dict(layers=layers, prompt_mask=counted, prompt_length=jnp.sum(counted, -1, dtype=jnp.int32))
-  return _rms_norm(config, x[:, -1], params["final_norm"]), cache
+  cache = dict(layers=layer_cache(*kv) if config.scan_layers else [layer_cache(*one) for one in kv],
+               prompt_bias=jnp.where(counted, 0.0, -jnp.inf), prompt_length=jnp.sum(counted, -1, dtype=jnp.int32))
+  return _rms_norm(config, x[:, -1], params["final_norm"]), extend(config, cache, max_new_tokens)
 
 
-def _attend_cached(q: Array, k: Array, v: Array, cache: PyTree, prompt_mask: Array, index: Array):
+def extend(config: DecoderConfig, cache: PyTree, max_new_tokens: int) -> PyTree:
+  """Makes room for responses of `max_new_tokens`; see `LanguageModel.extend`."""
+  length = cache["prompt_bias"].shape[1]
+  _check_length(config, length + max_new_tokens, f"the prompt ({length}) with its response ({max_new_tokens})")
+
+  def grow(x):
+    padding = [(0, 0)] * x.ndim
+    padding[-2] = (0, max_new_tokens - x.shape[-2])
+    return jnp.pad(x, padding)
+
+  grow_layer = lambda layer: layer | dict(keys=grow(layer["keys"]), values=grow(layer["values"]))
+  layers = cache["layers"]
+  layers = grow_layer(layers) if config.scan_layers else [grow_layer(layer) for layer in layers]
+  positions = cache["prompt_length"][:, None] + jnp.arange(max_new_tokens)
+  return cache | dict(layers=layers, rotation=_rotation(config, positions))
+
+
+def _attend_cached(config: DecoderConfig, q: Array, k: Array, v: Array, cache: PyTree, bias: Array, index: Array):
   """Attends from `q [B, G, heads, K]` to the shared prompt and to each row's own response; writes `k` and `v`."""
-  kv_heads, width = k.shape[-2:]
-  place = (0, 0, 0, index, 0)
-  keys = jax.lax.dynamic_update_slice(cache["keys"], k[:, :, :, None], place)
-  values = jax.lax.dynamic_update_slice(cache["values"], v[:, :, :, None], place)
-  grouped = q.reshape(*q.shape[:2], kv_heads, -1, width)
-  dot = lambda spec, a, b: jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
-  own = dot("bgkrd,bgktd->bgkrt", grouped, keys) * width**-0.5
-  own = jnp.where(jnp.arange(keys.shape[3]) <= index, own, -jnp.inf)
-  shared = dot("bgkrd,bkpd->bgkrp", grouped, cache["prompt_keys"]) * width**-0.5
-  shared = jnp.where(prompt_mask[:, None, None, None], shared, -jnp.inf)
-  top = jnp.maximum(jnp.max(own, -1), jnp.max(shared, -1))[..., None]
-  own, shared = jnp.exp(own - top), jnp.exp(shared - top)
-  total = jnp.sum(own, -1) + jnp.sum(shared, -1)
-  attended = dot("bgkrt,bgktd->bgkrd", own.astype(v.dtype), values)
-  attended += dot("bgkrp,bkpd->bgkrd", shared.astype(v.dtype), cache["prompt_values"])
-  attended = (attended / total[..., None]).astype(v.dtype)
-  return attended.reshape(q.shape), cache | dict(keys=keys, values=values)
+  batch, group, _, width = q.shape
+  by_head = lambda x: jnp.swapaxes(x.reshape(batch, group, config.kv_heads, -1, width), 1, 2)
+  q, place = by_head(q) * width**-0.5, (0, 0, 0, index, 0)
+  keys = jax.lax.dynamic_update_slice(cache["keys"], by_head(k), place)
+  values = jax.lax.dynamic_update_slice(cache["values"], by_head(v), place)
+  dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+  scores = jnp.concatenate([dot("bkgrd,bkdp->bkgrp", q, cache["prompt_keys"]), dot("bkgrd,bkgtd->bkgrt", q, keys)], -1)
+  weights = jnp.exp(scores + bias - jnp.max(scores + bias, -1, keepdims=True))
+  total = jnp.sum(weights, -1, keepdims=True)
+  shared, own = jnp.split(weights.astype(v.dtype), [bias.shape[-1] - keys.shape[3]], -1)
+  attended = dot("bkgrp,bkpd->bkgrd", shared, cache["prompt_values"]) + dot("bkgrt,bkgtd->bkgrd", own, values)
+  attended = jnp.swapaxes((attended / total).astype(v.dtype), 1, 2)
+  return attended, cache | dict(keys=keys, values=values)
 
 
 def step(config: DecoderConfig, params: PyTree, cache: PyTree, tokens: Array, index: Array) -> tuple[Array, PyTree]:
   """Appends one token to each row; see `LanguageModel.step`."""
-  positions = jnp.broadcast_to(cache["prompt_length"][:, None] + index, tokens.shape)
+  rotation = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 1), cache["rotation"])
+  room = cache["rotation"][0].shape[1]
+  own_bias = jnp.where(jnp.arange(room) <= index, 0.0, -jnp.inf)
+  bias = jnp.concatenate([cache["prompt_bias"], jnp.broadcast_to(own_bias, (tokens.shape[0], room))], -1)
 
   def block(x, inputs):
     layer, layer_cache = inputs
-    q, k, v = _queries_keys_values(config, layer, x, positions)
-    attended, layer_cache = _attend_cached(q, k, v, layer_cache, cache["prompt_mask"], index)
+    q, k, v = _queries_keys_values(config, layer, x, rotation)
+    attended, layer_cache = _attend_cached(config, q, k, v, layer_cache, bias[:, None, None, None], index)
     return _after_attention(config, layer, x, attended), layer_cache
 
   x = _embed(config, params, tokens)
@@ -262,4 +284,4 @@ def make_decoder(config: DecoderConfig) -> LanguageModel:
   """
   bind = lambda function: lambda *args: function(config, *args)
   return LanguageModel(init=bind(init), hidden=bind(hidden), logits=bind(logits), prefill=bind(prefill),
-                       step=bind(step), vocab_size=config.vocab_size)
+                       step=bind(step), extend=bind(extend), vocab_size=config.vocab_size)

@@ -10,6 +10,10 @@ import jax.numpy as jnp
 from rlcore.types import Array, LanguageModel, PyTree, Rollouts
 
 
+_FIRST_STAGE = 64  # places
+_BLOCK = 64  # tokens
+
+
 @custom_batching.custom_vmap
 def _any(flags: Array) -> Array:
   return jnp.any(flags)
@@ -44,14 +48,40 @@ def _draw(logits: Array, uniform: Array, temperature, top_k: int, top_p) -> tupl
   logits = logits / temperature
   if top_k or not (isinstance(top_p, (int, float)) and top_p >= 1):
     logits = jnp.where(_keep(logits, top_k, top_p), logits, -jnp.inf)
-  log_probs = jax.nn.log_softmax(logits, -1)
-  probs = jnp.exp(log_probs)
-  cdf = jnp.cumsum(probs, -1)
-  possible = probs > 0
-  last = logits.shape[-1] - 1 - jnp.argmax(possible[..., ::-1], -1)
-  hit = possible & (cdf > uniform[..., None] * cdf[..., -1:])
-  tokens = jnp.where(jnp.any(hit, -1), jnp.argmax(hit, -1), last).astype(jnp.int32)
-  return tokens, jnp.take_along_axis(log_probs, tokens[..., None], -1)[..., 0]
+  shifted = logits - jnp.max(logits, -1, keepdims=True)
+  weights = jnp.exp(shifted)
+  blocks = _BLOCK if logits.shape[-1] % _BLOCK == 0 else logits.shape[-1]
+  blocked = weights.reshape(*weights.shape[:-1], -1, blocks)
+  mass = jnp.sum(blocked, -1)
+  total = jnp.sum(mass, -1)
+  block, rest = _invert(mass, uniform * total)
+  token, _ = _invert(jnp.take_along_axis(blocked, block[..., None, None], -2)[..., 0, :], rest)
+  token = (block * blocks + token).astype(jnp.int32)
+  return token, jnp.take_along_axis(shifted, token[..., None], -1)[..., 0] - jnp.log(total)
+
+
+def _invert(weights: Array, target: Array) -> tuple[Array, Array]:
+  """Finds the first place where the running sum passes `target`; returns it and what is left of `target` there.
+
+  Only places with weight are found, whatever rounding does.
+  """
+  n = weights.shape[-1]
+  running = weights @ jnp.triu(jnp.ones((n, n)))
+  possible = weights > 0
+  places = jnp.arange(n)
+  hit = jnp.min(jnp.where(possible & (running > target[..., None]), places, n), -1)
+  last = jnp.max(jnp.where(possible, places, 0), -1)
+  place = jnp.minimum(hit, last)
+  pick = lambda x: jnp.take_along_axis(x, place[..., None], -1)[..., 0]
+  return place, target - (pick(running) - pick(weights))
+
+
+def _stage_ends(max_new_tokens: int) -> list[int]:
+  """Cuts the loop in stages whose cache doubles: a step reads all the room there is, used or not."""
+  ends = [_FIRST_STAGE]
+  while ends[-1] < max_new_tokens:
+    ends.append(2 * ends[-1])
+  return ends[:-1] + [max_new_tokens]
 
 
 def sample(
@@ -103,14 +133,8 @@ def sample(
     keys = jax.random.split(keys, batch)
   uniforms = jax.vmap(lambda key: jax.random.uniform(key, (group_size, max_new_tokens)))(keys)
   stops = jnp.asarray(tuple(stop_tokens), jnp.int32)
-  hidden, cache = model.prefill(params, prompts, prompt_mask, group_size, max_new_tokens)
   rows = (batch, group_size)
-  hidden = jnp.broadcast_to(hidden[:, None], (*rows, hidden.shape[-1]))
   write = lambda array, column, index: jax.lax.dynamic_update_slice(array, column[..., None], (0, 0, index))
-
-  def unfinished(carry):
-    index, active = carry[:2]
-    return (index < max_new_tokens) & _any(active)
 
   def body(carry):
     index, active, hidden, cache, tokens, mask, log_probs = carry
@@ -123,8 +147,14 @@ def sample(
     hidden, cache = model.step(params, cache, token, index)
     return index + 1, active, hidden, cache, tokens, mask, log_probs
 
-  shape = (*rows, max_new_tokens)
+  shape, ends = (*rows, max_new_tokens), _stage_ends(max_new_tokens)
+  hidden, cache = model.prefill(params, prompts, prompt_mask, group_size, ends[0])
+  hidden = jnp.broadcast_to(hidden[:, None], (*rows, hidden.shape[-1]))
   carry = (jnp.zeros((), jnp.int32), jnp.ones(rows, bool), hidden, cache, jnp.full(shape, pad_id, jnp.int32),
            jnp.zeros(shape), jnp.zeros(shape))
-  *_, tokens, mask, log_probs = jax.lax.while_loop(unfinished, body, carry)
+  for end in ends:
+    if end > ends[0]:
+      carry = (*carry[:3], model.extend(carry[3], end), *carry[4:])
+    carry = jax.lax.while_loop(lambda carry, end=end: (carry[0] < end) & _any(carry[1]), body, carry)
+  *_, tokens, mask, log_probs = carry
   return Rollouts(tokens=tokens, mask=mask, log_probs=log_probs, prompt=prompts, prompt_mask=prompt_mask)
