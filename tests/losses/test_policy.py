@@ -217,12 +217,14 @@ def test_huge_log_ratios_stay_finite(loss, ratio):
     assert np.isfinite([value, *metrics.values()]).all() and np.isfinite(grad).all()
 
 
-def test_a_probability_of_zero_is_a_ratio_of_zero():
+@pytest.mark.parametrize("ratio, value, grad", [
+    ("token", -0.5, [0, -0.5]), ("sequence", 0, [0, 0]), ("product", 0, [0, 0])])
+def test_a_probability_of_zero_is_a_ratio_of_zero(ratio, value, grad):
   one = jnp.ones((1, 2))
-  value, grad = jax.jit(jax.value_and_grad(lambda x: losses.clip_loss(x, -one, one, one)[0]))(
-      jnp.asarray([[-jnp.inf, -1.0]]))
-  np.testing.assert_allclose(value, -0.5, atol=1e-6)
-  np.testing.assert_allclose(grad, [[0, -0.5]], atol=1e-6)
+  fn = jax.jit(jax.value_and_grad(lambda x: losses.clip_loss(x, -one, one, one, ratio=ratio)[0]))
+  got = fn(jnp.asarray([[-jnp.inf, -1.0]]))
+  np.testing.assert_allclose(got[0], value, atol=1e-6)
+  np.testing.assert_allclose(got[1], [grad], atol=1e-6)
 
 
 def _batch(old, mask, ref=None):
