@@ -177,7 +177,7 @@ def report(console: rich.console.Console, result: Mapping[str, Any]):
     console.print("", table)
     for baseline, x in variant["differences"].items():
       console.print(f"{claim['method']} better than {baseline} by {x['mean']:+.4f} [{x['low']:+.4f}, {x['high']:+.4f}]")
-  console.print(f"\n[bold]{result['verdict']}[/bold]: {result['reason']}")
+  console.print(f"\n[bold]{result['verdict']}[/bold]: {result['reason']}", soft_wrap=True)
   console.print(f"{format_seconds(result['seconds'])} in all, {format_seconds(result['compile_seconds'])} of it "
                 f"compiling {result['programs']} training programs")
 

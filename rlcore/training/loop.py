@@ -264,8 +264,9 @@ class _Run:
 
     if not self._experiment.jittable:
       return one_by_one
-    # What comes out lies where it lay before, so that no chunk recompiles for another layout.
-    shardings = (jax.tree.map(lambda x: x.sharding, self._state), None)
+    # What comes out lies on the devices where it lay before, so that no chunk recompiles for another layout.
+    spread = any(len(x.sharding.device_set) > 1 for x in jax.tree.leaves(self._state))
+    shardings = (jax.tree.map(lambda x: x.sharding, self._state), None) if spread else None
     compiled = jax.jit(chunk(update, self._options.log_every), donate_argnums=0, out_shardings=shardings)
 
     def in_one_go(state, count):

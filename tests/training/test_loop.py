@@ -170,6 +170,35 @@ def test_a_non_finite_loss_counts_without_a_flag(tmp_path):
     loop.run(experiment._replace(update=update), config, tmp_path)
 
 
+def test_a_state_on_a_mesh_stays_there_and_is_resumed_there(tmp_path):
+  config = make_config(warmup_steps=0, steps=12, log_every=4, checkpoint_every=4)
+  plain = toy.make_experiment(config)
+  mesh = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
+  place = lambda *names: jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*names))
+  traces = []
+
+  def init(key):
+    state = jax.lax.with_sharding_constraint(plain.init(key), place())
+    return state | {"spread": jax.lax.with_sharding_constraint(jnp.zeros(16), place("data"))}
+
+  def update(state):
+    traces.append(1)
+    spread = state.pop("spread") + 1
+    state, row = plain.update(state)
+    return state | {"spread": spread}, row
+
+  experiment = plain._replace(init=init, update=update, evaluate=lambda state: {"n": jnp.sum(state["spread"])})
+  loop.run(experiment, config, tmp_path / "run")
+  assert len(traces) == 1
+  config.steps = 16
+  result = loop.run(experiment, config, tmp_path / "run")
+  assert result.state["spread"].sharding.is_equivalent_to(place("data"), 1)
+  assert result.after["n"] == 16 * 16
+  loop.run(plain, config, tmp_path / "plain")
+  read = lambda name: metrics.read_history(tmp_path / name / "metrics.jsonl")["loss"][1]
+  np.testing.assert_allclose(read("run"), read("plain"), rtol=1e-5, atol=1e-7)
+
+
 def test_a_signal_saves_and_the_resumed_run_is_identical(tmp_path):
   config = make_config(jittable=False, warmup_steps=3, steps=20)
   experiment = toy.make_experiment(config)
