@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from rlcore import stats
 from rlcore.types import Array, Rewards, Rollouts
 
+REFINE_FROM = 4096  # tokens in the group, from which a CPU takes "refine": see `_fastest_on_cpu`
+
 
 def prefix_lcp(tokens: Array, valid: Array, *, method: str = "auto") -> Array:
   """Counts, for every pair of rows, the leading positions that are valid in both and hold equal tokens.
@@ -287,8 +289,11 @@ def _fastest(tokens: Array, run: Array) -> Array:
 
 
 def _fastest_on_cpu(tokens: Array, run: Array) -> Array:
-  size, length = tokens.shape
-  return (_pairwise if size * size * length <= 2**14 else _refine)(tokens, run)
+  """Takes `pairwise` for few tokens and `refine` from `REFINE_FROM` on.
+
+@@
+  """
+  return (_refine if tokens.size >= REFINE_FROM else _pairwise)(tokens, run)
 
 
 def _pairwise(tokens: Array, run: Array) -> Array:
@@ -299,19 +304,30 @@ def _pairwise(tokens: Array, run: Array) -> Array:
 
 def _refine(tokens: Array, run: Array) -> Array:
   size, length = tokens.shape
-  block = min(max(256, size), length)
+  block = min(max(128, size), length)
   rows = jnp.arange(size, dtype=jnp.int32)
 
-  def look(carry):
-    _, begin, leader, lcp = carry
+  def compare(begin, leader):
+    """Returns how many tokens every row shares with its leader, up to the end of the block."""
     start = jnp.minimum(begin, length - block)  # the last block may overlap the one before it, whose tokens agree
-    stop = start + block
     here = lax.dynamic_slice_in_dim(tokens, start, block, axis=1)
     agrees = here == here.at[leader].get(mode="promise_in_bounds")
     parts = start + jnp.min(jnp.where(agrees, block, jnp.arange(block, dtype=jnp.int32)), axis=1)
-    parts = jnp.minimum(parts, jnp.minimum(run, run[leader]))  # number of tokens shared with the leader, up to `stop`
-    goes_on = parts >= stop
-    token = jnp.take_along_axis(here, jnp.clip(parts - start, 0, block - 1)[:, None], axis=1)[:, 0]
+    return jnp.minimum(parts, jnp.minimum(run, run[leader]))
+
+  def undivided(carry):
+    begin, _, parts = carry
+    return jnp.all(parts >= begin + block) & (begin + block < length)
+
+  def advance(carry):
+    begin, leader, _ = carry
+    return begin + block, leader, compare(begin + block, leader)
+
+  def split(carry):
+    _, begin, leader, lcp = carry
+    begin, leader, parts = lax.while_loop(undivided, advance, (begin, leader, compare(begin, leader)))
+    goes_on = parts >= jnp.minimum(begin + block, length)
+    token = jnp.take_along_axis(tokens, jnp.minimum(parts, length - 1)[:, None], axis=1)[:, 0]
     ended = ~goes_on & (parts >= run)
     node = leader[:, None] == leader
     stays = (goes_on[:, None] & goes_on) | ((token[:, None] == token) & ~ended[:, None] & ~ended)
@@ -319,13 +335,13 @@ def _refine(tokens: Array, run: Array) -> Array:
     lcp = jnp.where(node & ~stays, jnp.minimum(parts[:, None], parts), lcp)
     leader = jnp.argmax(stays, axis=1).astype(jnp.int32)
     shared = jnp.sum(stays, axis=1) > 1
-    begin = jnp.where(jnp.any(shared & ~goes_on), begin, begin + block)
+    begin = jnp.where(jnp.any(shared & ~goes_on), begin, begin + block)  # new nodes look at this block once more
     return jnp.any(shared) & (begin < length), begin, leader, lcp
 
   # Zeros made of `run`, so that under `shard_map` the carry varies over devices from the start.
   leader = run * 0
   carry = leader[0] == 0, leader[0], leader, jnp.minimum(run[:, None], run)
-  return lax.while_loop(lambda carry: carry[0], look, carry)[-1]
+  return lax.while_loop(lambda carry: carry[0], split, carry)[-1]
 
 
 def _scan(tokens: Array, run: Array) -> Array:

@@ -1,0 +1,1 @@
+"""The papers' compositions, the commands that run them, and the benchmarks."""
