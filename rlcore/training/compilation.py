@@ -1,7 +1,10 @@
 """Compilation as the user meets it: cached on disk between runs, and its time counted apart from the work."""
 
+from collections.abc import Iterator
+import contextlib
 import os
 import pathlib
+import threading
 import time
 
 import jax
@@ -33,12 +36,17 @@ class _CompileClock:
       self._listening = True
 
   def _record(self, event: str, duration: float, **_):
-    if event.startswith("/jax/core/compile/"):
-      start = time.monotonic() - duration
-      # An inner interval is reported before the one around it.
-      while self._intervals and self._intervals[-1][0] >= start:
-        self._intervals.pop()
-      self._intervals.append((start, duration))
+    # What other threads compile costs time only where the main thread waits for it.
+    if event.startswith("/jax/core/compile/") and threading.current_thread() is threading.main_thread():
+      self.add(duration)
+
+  def add(self, duration: float):
+    """Counts an interval that ends now."""
+    start = time.monotonic() - duration
+    # An inner interval is reported before the one around it.
+    while self._intervals and self._intervals[-1][0] >= start:
+      self._intervals.pop()
+    self._intervals.append((start, duration))
 
   def seconds(self) -> float:
     return sum(duration for _, duration in self._intervals)
@@ -51,6 +59,14 @@ def compile_seconds() -> float:
   """Returns the seconds this process has spent compiling since the first call of this function."""
   _CLOCK.listen()
   return _CLOCK.seconds()
+
+
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+  """Counts a block that waits for another thread's compilation."""
+  start = time.monotonic()
+  yield
+  _CLOCK.add(time.monotonic() - start)
 
 
 class Stopwatch:

@@ -1,6 +1,7 @@
 """The two ways of running an experiment: a host loop over compiled chunks, and a whole run as one pure function."""
 
 from collections.abc import Callable
+import concurrent.futures
 import contextlib
 import pathlib
 import signal
@@ -8,19 +9,16 @@ import threading
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import rich.console
 
-from rlcore.training import checkpoints, compilation
+from rlcore.training import checkpoints, compilation, programs
 from rlcore.training import metrics as metrics_lib
 from rlcore.training import progress as progress_lib
 from rlcore.training.errors import NonFiniteError
 from rlcore.training.workdir import CHECKPOINTS, RunOptions, prepare_workdir
-from rlcore.types import Array, Experiment, Metrics, PyTree, Stage
-
-Update = Callable[[PyTree], tuple[PyTree, Metrics]]
+from rlcore.types import Array, Experiment, Metrics, PyTree
 
 
 class RunResult(NamedTuple):
@@ -47,48 +45,6 @@ class RunResult(NamedTuple):
   paths: dict[str, pathlib.Path]
 
 
-def strengthen(state: PyTree) -> PyTree:
-  """Returns a state without weak types, so that the first chunk compiles for what it gives back."""
-  return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype) if not _is_key(x) else x, state)
-
-
-def _is_key(x) -> bool:
-  return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def init_state(experiment: Experiment, key: Array) -> PyTree:
-  """Initialises an experiment's state, jitted where it can be."""
-  init = lambda key: strengthen(jax.tree.map(jnp.asarray, experiment.init(key)))
-  return (jax.jit(init) if experiment.jittable else init)(key)
-
-
-def chunk(update: Update, length: int) -> Callable[[PyTree, Array], tuple[PyTree, Metrics]]:
-  """Turns an update into many.
-
-  Args:
-    update: `(state) -> (state, metrics)`.
-    length: the most updates of one call; static.
-
-  Returns:
-    `(state, count) -> (state, metrics)`, `count <= length` updates with metrics stacked `[length]` (0 beyond
-    `count`). The count is dynamic: one program serves every length, the last chunk of a run included.
-  """
-  update = jax.jit(update)  # traced once, although both `eval_shape` and the loop call it
-
-  def run(state, count):
-    shapes = jax.eval_shape(update, state)[1]
-    stacked = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
-
-    def body(i, carry):
-      state, stacked = carry
-      state, metrics = update(state)
-      return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), stacked, metrics)
-
-    return jax.lax.fori_loop(0, count, body, (state, stacked))
-
-  return run
-
-
 def train(experiment: Experiment, steps: int) -> Callable[[Array], tuple[PyTree, Metrics]]:
   """Makes a whole run, warm-up included, one pure function of its key.
 
@@ -106,7 +62,7 @@ def train(experiment: Experiment, steps: int) -> Callable[[Array], tuple[PyTree,
     raise ValueError("this experiment calls host code, so it cannot be scanned; use loop.run")
 
   def whole(key):
-    state = strengthen(experiment.init(key))
+    state = programs.strengthen(experiment.init(key))
     scan = lambda update, state, length: jax.lax.scan(lambda s, _: update(s), state, None, length)
     if experiment.warmup is not None:
       state, _ = scan(experiment.warmup.update, state, experiment.warmup.steps)
@@ -172,10 +128,8 @@ class _Run:
     self._warmup_steps = experiment.warmup.steps if experiment.warmup else 0
     self._total = self._warmup_steps + options.steps
     self._progress = progress_lib.Progress(options.progress_metric, console)
-    self._stages = {}
-    self._stage: Stage | None = None
+    self._stage = ""
     self._streak = 0
-    self._evaluate = jax.jit(experiment.evaluate) if experiment.jittable else experiment.evaluate
 
   def run(self, key: Array) -> RunResult:
     with compilation.Stopwatch() as watch:
@@ -190,27 +144,40 @@ class _Run:
         compile_seconds=watch.compile_seconds, paths=paths)
 
   def _train(self, key: Array):
-    self._state, self._step = init_state(self._experiment, key), 0
+    self._state, self._step = programs.init_state(self._experiment, key), 0
     self._checkpointer = checkpoints.Checkpointer(self._workdir / CHECKPOINTS, self._options.keep_checkpoints)
     restored = self._checkpointer.restore_latest(self._state)
     if restored is not None:
       self._state, self._step = restored
       self._progress.message(f"resumed at update {self._step} from {self._checkpointer.directory}")
     self._log = metrics_lib.MetricsLog(self._workdir, self._step)
+    self._programs = programs.Programs(self._experiment, self._options.log_every, self._state)
     with contextlib.ExitStack() as stack:
       stack.callback(self._checkpointer.close)
       stack.callback(self._plot)
       stack.callback(self._log.close)
       stack.enter_context(self._progress)
       self._interrupts = stack.enter_context(_Interrupts(self._progress.message))
+      pool = concurrent.futures.ThreadPoolExecutor(1)
+      stack.callback(pool.shutdown, cancel_futures=True)
+      self._programs.compile_ahead(self._needed(), self._state, pool)
       self._loop()
+
+  def _needed(self) -> list[str]:
+    """Names the programs that this call will run, the first one first."""
+    if self._step >= self._total:
+      return [programs.EVALUATE] if self._evaluation_due() else []
+    names = ["train", programs.EVALUATE] if self._options.steps else [programs.EVALUATE]
+    if self._step <= self._warmup_steps:
+      names.reverse()  # an evaluation comes before the main updates
+    return [self._experiment.warmup.name, *names] if self._step < self._warmup_steps else names
 
   def _loop(self):
     while True:
       finished = self._step >= self._total
       stop = finished or self._interrupts.received is not None
       if (finished or not stop) and self._evaluation_due():
-        self._log.write(self._step, {f"eval/{k}": float(v) for k, v in self._evaluate(self._state).items()})
+        self._log.write(self._step, {f"eval/{k}": v for k, v in self._programs.evaluate(self._state).items()})
       if stop or self._due(self._options.checkpoint_every, self._step) or self._step == self._warmup_steps:
         self._save()
       if stop:
@@ -242,39 +209,16 @@ class _Run:
       self._log.sync()
       self._checkpointer.save(self._step, self._state)
 
-  def _enter_stage(self) -> Stage:
-    """Returns the stage of the next update; the first time, it is announced."""
-    warmup = self._experiment.warmup
-    in_warmup = self._step < self._warmup_steps
-    stage = warmup if in_warmup else Stage("train", self._options.steps, self._experiment.update)
-    if self._stage is None or stage.name != self._stage.name:
-      self._stage = stage
-      self._progress.stage(stage.name, stage.steps, self._step - (0 if in_warmup else self._warmup_steps))
-      self._advance_state = self._make_advance(stage.update)
-    return stage
-
-  def _make_advance(self, update: Update) -> Callable[[PyTree, int], tuple[PyTree, list[dict[str, np.ndarray]]]]:
-    """Returns `(state, count) -> (state, one dict of metrics an update)`; the state that goes in is consumed."""
-    def one_by_one(state, count):
-      rows = []
-      for _ in range(count):
-        state, metrics = update(state)
-        rows.append(jax.device_get(metrics))
-      return state, rows
-
-    if not self._experiment.jittable:
-      return one_by_one
-    # What comes out lies on the devices where it lay before, so that no chunk recompiles for another layout.
-    spread = any(len(x.sharding.device_set) > 1 for x in jax.tree.leaves(self._state))
-    shardings = (jax.tree.map(lambda x: x.sharding, self._state), None) if spread else None
-    compiled = jax.jit(chunk(update, self._options.log_every), donate_argnums=0, out_shardings=shardings)
-
-    def in_one_go(state, count):
-      state, stacked = compiled(state, count)
-      stacked = jax.device_get(stacked)
-      return state, [{name: x[i] for name, x in stacked.items()} for i in range(count)]
-
-    return in_one_go
+  def _enter_stage(self) -> str:
+    """Returns the name of the stage of the next update; the first time, it is announced."""
+    if self._step < self._warmup_steps:
+      name, total, done = self._experiment.warmup.name, self._warmup_steps, self._step
+    else:
+      name, total, done = "train", self._options.steps, self._step - self._warmup_steps
+    if name != self._stage:
+      self._stage = name
+      self._progress.stage(name, total, done)
+    return name
 
   def _advance(self):
     stage = self._enter_stage()
@@ -287,9 +231,9 @@ class _Run:
     count = min(ends) - self._step
 
     with compilation.Stopwatch() as watch:
-      self._state, rows = self._advance_state(self._state, count)
+      self._state, rows = self._programs.advance(stage, self._state, count)
     for i, row in enumerate(rows, 1):
-      self._log.write(self._step + i, {f"{stage.name}/{k}": v for k, v in row.items()} if in_warmup else row)
+      self._log.write(self._step + i, {f"{stage}/{k}": v for k, v in row.items()} if in_warmup else row)
     self._step += count
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     speeds = {"updates_per_second": count / max(watch.seconds, 1e-9)}

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from rlcore.training import compilation, loop
+from rlcore.training import compilation, programs
 from rlcore.training.errors import RunError
 from rlcore.training.progress import Progress
 from rlcore.training.workdir import RunOptions
@@ -146,7 +146,7 @@ class LaneRunner:
     self._options = RunOptions.from_config(config)
     self._width, self._with_evaluation, self._progress = width, evaluate, progress
     length = min(self._options.log_every, max(self._options.steps, 1))
-    advance = lambda values, seed, state, count: loop.chunk(self._build(values, seed).update, length)(state, count)
+    advance = lambda values, seed, state, count: programs.chunk(self._build(values, seed).update, length)(state, count)
     self._length = length
     self._advance = jax.jit(jax.vmap(advance, (0, 0, 0, None)), donate_argnums=2)
     self._evaluate = jax.jit(jax.vmap(lambda values, seed, state: self._build(values, seed).evaluate(state)))
@@ -214,7 +214,7 @@ class LaneRunner:
 
   def _start_one(self, values: Array, seed: Array) -> PyTree:
     experiment = self._build(values, seed)
-    state = loop.strengthen(experiment.init(jax.random.key(seed)))
+    state = programs.strengthen(experiment.init(jax.random.key(seed)))
     if experiment.warmup is None:
       return state
     return jax.lax.fori_loop(0, experiment.warmup.steps, lambda _, state: experiment.warmup.update(state)[0], state)
@@ -257,7 +257,7 @@ class LaneRunner:
   def _run_on_host(self, lane: Lane, label: str) -> LaneHistory:
     config = apply_overrides(self._config, {**lane.overrides, "seed": lane.seed})
     experiment = self._make_experiment(config)
-    state = loop.init_state(experiment, jax.random.key(lane.seed))
+    state = programs.init_state(experiment, jax.random.key(lane.seed))
     for _ in range(experiment.warmup.steps if experiment.warmup else 0):
       state, _ = experiment.warmup.update(state)
     evaluate = lambda: jax.device_get(experiment.evaluate(state)) if self._with_evaluation else {}

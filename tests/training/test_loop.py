@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlcore.training import loop, metrics, plots
+from rlcore.training import loop, metrics, plots, programs
 from rlcore.training.errors import NonFiniteError, RunError
 from tests.training import toy, toy_config
 
@@ -40,7 +40,7 @@ def train(workdir, **overrides):
 def test_a_chunk_is_the_updates_one_by_one_and_compiles_once_for_every_count():
   update = lambda state: ({"x": state["x"] * 1.5 + 1, "n": state["n"] + 1}, {"x": state["x"]})
   traces = []
-  chunk = jax.jit(lambda state, count: (traces.append(1), loop.chunk(update, 5)(state, count))[1])
+  chunk = jax.jit(lambda state, count: (traces.append(1), programs.chunk(update, 5)(state, count))[1])
   for count in (0, 1, 3, 5):
     state = {"x": jnp.float32(2.0), "n": jnp.int32(0)}
     expected = []
@@ -54,7 +54,7 @@ def test_a_chunk_is_the_updates_one_by_one_and_compiles_once_for_every_count():
 
 
 def test_strengthen_removes_weak_types_and_keeps_keys():
-  state = loop.strengthen({"a": jnp.asarray(1.0), "key": jax.random.key(3)})
+  state = programs.strengthen({"a": jnp.asarray(1.0), "key": jax.random.key(3)})
   assert not state["a"].weak_type
   assert jax.random.key_data(state["key"]).tolist() == jax.random.key_data(jax.random.key(3)).tolist()
 
