@@ -7,7 +7,7 @@ import numpy as np
 
 from rlcore import segments
 
-_few = settings(max_examples=25, deadline=None)
+_few = settings(max_examples=20, deadline=None)
 _T, _S = 9, 4
 _bits = st.lists(st.booleans(), min_size=_T, max_size=_T).map(lambda bits: np.array(bits, np.float32))
 _ids = st.lists(st.integers(-2, _S + 1), min_size=_T, max_size=_T).map(lambda ids: np.array(ids, np.int32))

@@ -10,7 +10,7 @@ import pytest
 
 from rlcore import stats
 
-_few = settings(max_examples=25, deadline=None)
+_few = settings(max_examples=20, deadline=None)
 _number = st.floats(-50, 50, width=32) | st.sampled_from([0.0, 0.7, -1.0])
 
 

@@ -40,9 +40,13 @@ def _vector(rng):
 
 _COMMON = dict(example=_values, masked={1: (0,)}, group=(0, 1), order="invariant", low_precision=(0,), split=(0, 1))
 _EQUIVARIANT = {**_COMMON, "order": "equivariant"}
-_EMPTY = (np.full((2, 3), np.nan, np.float32), np.zeros((2, 3), np.float32))
-_TIED = (np.full(7, 0.7, np.float32), np.ones(7, np.float32))
-_ONE = (np.array([2.5, np.nan], np.float32), np.array([1, 0], np.float32))
+# Degenerate cases have the shape of the example, so that nothing is compiled for them alone.
+_RAMP = np.arange(40, dtype=np.float32).reshape(8, 5)
+_SEVEN = (_RAMP % 6 == 0).astype(np.float32)
+_EMPTY = (np.full((8, 5), np.nan, np.float32), np.zeros((8, 5), np.float32))
+_TIED = (np.where(_SEVEN, 0.7, np.nan).astype(np.float32), _SEVEN)
+_ONE = (np.where(_RAMP == 1, 2.5, np.nan).astype(np.float32), (_RAMP == 1).astype(np.float32))
+_NO_RANKS, _RISE = (np.full(16, np.nan, np.float32), np.zeros(16, np.float32)), np.arange(16, dtype=np.float32)
 _START = tuple(np.float32(v) for v in (0, 0, 0, np.inf, -np.inf))
 _SEEN = tuple(np.float32(v) for v in (3, 7 / 3, 14 / 3, 1, 4))
 _SORTED_SEEN = tuple(_SEEN[i] for i in (0, 2, 4, 1, 3))  # the order of a dict's leaves: count, m2, max, mean, min
@@ -62,16 +66,14 @@ ROWS = [
     Row("masked_count", stats.masked_count, split_out=("same",), degenerate=((_EMPTY, (0.0,)),), **_COMMON),
     Row("masked_var", stats.masked_var, grads=(0,), split_out=("same",),
         degenerate=((_EMPTY, (0.0,)), (_TIED, _zeros), (_ONE, _zeros)), **_COMMON),
-    Row("masked_var[ddof=1]", stats.masked_var, kwargs=dict(ddof=1), grads=(0,), split_out=("same",),
-        degenerate=((_EMPTY, (0.0,)), (_TIED, _zeros), (_ONE, _zeros)), **_COMMON),
-    Row("masked_std", stats.masked_std, grads=(0,), split_out=("same",),
+    Row("masked_std[ddof=1]", stats.masked_std, kwargs=dict(ddof=1), grads=(0,), split_out=("same",),
         degenerate=((_EMPTY, (0.0,)), (_TIED, _zeros), (_ONE, _zeros)), **_COMMON),
     Row("centred", stats.centred, grads=(0,), split_out=("split",),
         degenerate=((_EMPTY, _zeros), (_TIED, _zeros), (_ONE, _zeros)), **_EQUIVARIANT),
     Row("whiten", stats.whiten, stopped=(0,), split_out=("split",),
         degenerate=((_EMPTY, _zeros), (_TIED, _zeros), (_ONE, _zeros)), **_EQUIVARIANT),
     Row("whiten[shift_mean=False,power=0.5]", stats.whiten, kwargs=dict(shift_mean=False, power=0.5), stopped=(0,),
-        split_out=("split",), degenerate=((_EMPTY, _zeros), (_TIED, (_TIED[0],)), (_ONE, ([2.5, 0],))), **_EQUIVARIANT),
+        split_out=("split",), degenerate=((_EMPTY, _zeros), (_TIED, (0.7 * _SEVEN,)), (_ONE, (2.5 * _ONE[1],))), **_EQUIVARIANT),
     Row("running_stats_init",
         lambda like: {k: stats.running_stats_init()[k] + 0 * like for k in ("count", "mean", "m2")}, lambda rng: (np.float32(1),)),
     Row("running_stats_merge", _merge, lambda rng: (*_moments(rng), *_moments(rng, 9)),
@@ -79,22 +81,21 @@ ROWS = [
     Row("running_stats_update", _update, lambda rng: (*_values(rng), *_moments(rng)), stopped=(0,), masked={1: (0,)},
         group=(0, 1), order="invariant", low_precision=(0,), split=(0, 1), split_out=("same",) * 5,
         degenerate=(((*_EMPTY, *_SEEN), _SORTED_SEEN),
-                    ((np.array([1, 2, 4], np.float32), np.ones(3), *_START), _SORTED_SEEN))),
+                    ((2 ** _RAMP, (_RAMP < 3).astype(np.float32), *_START), _SORTED_SEEN))),
     Row("running_std", lambda *numbers: stats.running_std(_record(*numbers)), _moments, grads=(2,),
         degenerate=((_START, (0.0,)), ((7, 0.7, 1e-9, 0.7, 0.7), _zeros), ((1, 3, 0, 3, 3), _zeros),
                     (_SEEN, (1.247219,)))),
     Row("average_ranks", stats.average_ranks, _vector, stopped=(0,), masked={1: (0,)}, group=(0, 1),
         order="equivariant",
-        degenerate=(((np.array([3, 1, 3, 9, np.inf]), np.array([1, 1, 1, 0, 1])), ([2.5, 1, 2.5, 0, 4],)),
-                    ((np.full(3, np.nan), np.zeros(3)), _zeros))),
+        degenerate=((_NO_RANKS, _zeros), ((_RISE // 8, _RISE > 4), ([0] * 5 + [2] * 3 + [7.5] * 8,)),
+                    ((np.where(_RISE < 15, -_RISE, np.inf), _RISE > 13), ([0] * 14 + [1, 2],)))),
     Row("pearson_correlation", stats.pearson_correlation, _pairs, grads=(0, 1), masked={2: (0, 1)}, group=(0, 1, 2),
         order="invariant", low_precision=(0, 1), split=(0, 1, 2), split_out=("same",),
-        degenerate=(((_EMPTY[0], *_EMPTY), _zeros), ((_TIED[0], np.arange(7), _TIED[1]), _zeros),
+        degenerate=(((_EMPTY[0], *_EMPTY), _zeros), ((_TIED[0], _RAMP, _SEVEN), _zeros),
                     ((_TIED[0], *_TIED), (1.0,)), ((_ONE[0], *_ONE), _zeros),
-                    ((np.array([1e4, 1e4 + 1]), np.array([3, -5]), np.ones(2)), (-1.0,)))),
+                    ((1e4 + _RAMP, 3 - _RAMP, _SEVEN), (-1.0,)))),
     Row("spearman_correlation", stats.spearman_correlation, lambda rng: (_vector(rng)[0], *_vector(rng)),
         stopped=(0, 1), masked={2: (0, 1)}, group=(0, 1, 2), order="invariant",
-        degenerate=(((_TIED[0], np.arange(7), _TIED[1]), _zeros),
-                    ((np.array([1, 2, 8, np.nan]), np.array([-3, -1, 70, 0]), np.array([1, 1, 1, 0])), (1.0,)),
-                    ((np.array([1, 2, 3, 4]), np.array([8, 7, 6, 5]), np.ones(4)), (-1.0,)))),
+        degenerate=(((0 * _RISE + 0.7, _RISE, _RISE > 3), _zeros), ((np.exp(_RISE), _RISE, _RISE > 3), (1.0,)),
+                    ((np.exp(_RISE), -_RISE, _RISE > 3), (-1.0,)))),
 ]

@@ -11,7 +11,7 @@ import pytest
 from rlcore import rewards, segments, stats
 from rlcore.types import Rewards, Rollouts
 
-_few = settings(max_examples=25, deadline=None)
+_few = settings(max_examples=20, deadline=None)
 _G = 6
 _KEY = jax.random.key(0)
 _seeds = st.integers(0, 2**31).map(np.random.default_rng)
@@ -68,6 +68,9 @@ def test_what_a_response_pays_for_its_length(rng):
   soft = [_overlong(r, n, 30, 12) for r, n in zip(reward, length)]
   np.testing.assert_allclose(
       rewards.overlong_reward(reward, length, max_length=30, cache_length=12), soft, rtol=1e-5, atol=1e-6)
+  hard = [r - 2 * (n > 20) for r, n in zip(reward, length)]
+  np.testing.assert_allclose(
+      rewards.overlong_reward(reward, length, max_length=20, cache_length=0, penalty=2.0), hard)
 
 
 @_few
@@ -133,6 +136,10 @@ def test_each_response_goes_one_of_two_ways():
   result, _ = transform.apply(group, batch, transform.init(_KEY, group))
   np.testing.assert_allclose(result.outcome, [0, 10, np.nan])
   np.testing.assert_allclose(result.process, -batch.mask * np.array([[0], [1], [0]]))
+  process = jnp.where(batch.mask > 0, jnp.arange(4.0), jnp.nan)
+  result, _ = transform.apply(group.replace(process=process), batch, transform.init(_KEY, group))
+  np.testing.assert_allclose(result.process[1], [-1, 0, 1, 0])
+  np.testing.assert_allclose(result.process[2], process[2])
   zeroed = rewards.only_where(correct, rewards.identity(), rewards.on_outcome(jnp.zeros_like))
   result, _ = zeroed.apply(group, batch, zeroed.init(_KEY, group))
   np.testing.assert_allclose(result.outcome, [0, 2, 0])
