@@ -1,26 +1,39 @@
 """What a run says of its responses: numbers for the curves, text for the reader."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
+from rlcore import stats
 from rlcore.types import Array, Example, Metrics, Problem, Rewards, Rollouts, Task
 
 
-def response_metrics(rewards: Rewards, rollouts: Rollouts, advantages: Array) -> Metrics:
-  """Metrics of the responses: everything is a mean over the responses but `tokens`, their number."""
+def response_metrics(rewards: Rewards, rollouts: Rollouts, advantages: Array,
+                     axis_name: stats.AxisName = None) -> Metrics:
+  """Measures the responses `[B, G, ...]` of an update.
+
+  Args:
+    rewards: of the responses.
+    rollouts: the responses.
+    advantages: `[B, G, T]`.
+    axis_name: mapped axis over which the prompts are spread.
+
+  Returns:
+    Means over responses (`reward`, `success`, `response_length`), groups (`informative_groups`, the share whose
+    rewards differ) and counted tokens (`sampled_nll`, `advantage_abs`), and `tokens`, the number of the latter.
+  """
   outcome = jnp.where(jnp.isfinite(rewards.outcome), rewards.outcome, 0.0)
-  counted = rollouts.mask > 0
-  tokens = jnp.sum(counted).astype(jnp.float32)
-  spread = jnp.max(outcome, 1) > jnp.min(outcome, 1)
-  sampled = jnp.where(counted, rollouts.log_probs, 0)
+  mask = rollouts.mask
+  mean = functools.partial(stats.masked_mean, axis_name=axis_name)
   return {
-      "reward": jnp.mean(outcome),
-      "success": jnp.mean((outcome >= 1).astype(jnp.float32)),
-      "informative_groups": jnp.mean(spread.astype(jnp.float32)),
-      "tokens": tokens,
-      "response_length": jnp.mean(jnp.sum(counted, -1).astype(jnp.float32)),
-      "sampled_nll": -jnp.sum(sampled) / jnp.maximum(tokens, 1),
-      "advantage_abs": jnp.sum(jnp.where(counted, jnp.abs(advantages), 0)) / jnp.maximum(tokens, 1),
+      "reward": mean(outcome),
+      "success": mean(outcome >= 1),
+      "informative_groups": mean(jnp.max(outcome, 1) > jnp.min(outcome, 1)),
+      "tokens": stats.masked_count(mask, mask, axis_name=axis_name),
+      "response_length": mean(jnp.sum(mask > 0, -1)),
+      "sampled_nll": -mean(rollouts.log_probs, mask),
+      "advantage_abs": mean(jnp.abs(advantages), mask),
   }
 
 

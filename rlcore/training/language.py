@@ -5,7 +5,7 @@ one jitted update (which `training.loop.train` scans and `vmap` batches over see
 as two jitted stages around it. Both forms take the same parts and give the same numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 from typing import Any
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rlcore import losses
 from rlcore import rewards as reward_lib
 from rlcore.policies import log_probs as log_probs_lib
 from rlcore.policies import sampling
@@ -51,8 +52,8 @@ class LanguageParts:
     optimizer: optax transformation.
     advantage_estimator: `(Rewards, Rollouts) -> [G, T]` of one group; may reduce over the axis `PROMPTS`.
     policy_loss: `(log_probs [N, T], Rollouts of [N, T], advantages [N, T]) -> (scalar, metrics)`.
-    loss_weight: `(mask [N, T]) -> scalar`, the denominator of the loss's mean (`losses.aggregation_weight`); it makes
-      accumulation over microbatches and devices exact.
+    aggregation: settings of `losses.aggregate` that say over what `policy_loss` averages; with them accumulation over
+      microbatches and devices is exact, and the entropy is averaged likewise.
     group_size: G, responses to each prompt.
     prompts_per_update: B.
     reward_transform: applied to each group before credit is assigned; its state is merged over `PROMPTS`.
@@ -76,9 +77,9 @@ class LanguageParts:
   optimizer: optax.GradientTransformation
   advantage_estimator: AdvantageEstimator
   policy_loss: PolicyLoss
-  loss_weight: Callable[[Array], Array]
   group_size: int
   prompts_per_update: int
+  aggregation: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"mode": "token"})
   reward_transform: RewardTransform = dataclasses.field(default_factory=reward_lib.identity)
   temperature: float = 1.0
   top_k: int = 0
@@ -182,8 +183,7 @@ def _loss(parts: LanguageParts, params: PyTree, piece: tuple[Rollouts, Array]) -
   log_probs, entropy = out if with_entropy else (out, None)
   loss, metrics = parts.policy_loss(log_probs, batch, advantages)
   if with_entropy:
-    counted = batch.mask > 0
-    mean_entropy = jnp.sum(jnp.where(counted, entropy, 0)) / jnp.maximum(jnp.sum(counted), 1)
+    mean_entropy = losses.aggregate(entropy, batch.mask, **parts.aggregation)
     loss = loss - parts.entropy_coef * mean_entropy
     metrics = metrics | {"entropy": mean_entropy}
   return loss, metrics
@@ -207,9 +207,10 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
   def gradient_step(carry, batch):
     params, opt_state = carry
     batch_rows, batch_advantages = _rows(batch[0]), batch[1].reshape(-1, batch[1].shape[-1])
+    weight = lambda piece: losses.aggregation_weight(piece[0].mask, **parts.aggregation)
     gradient = state_lib.accumulate(
-        functools.partial(_loss, parts), lambda piece: parts.loss_weight(piece[0].mask), params,
-        (batch_rows, batch_advantages), microbatches=parts.microbatches, axis_name=parts.axis_name)
+        functools.partial(_loss, parts), weight, params, (batch_rows, batch_advantages),
+        microbatches=parts.microbatches, axis_name=parts.axis_name)
     params, opt_state, metrics = state_lib.apply_gradient(
         parts.optimizer, params, opt_state, gradient, allowed=good_reward)
     return (params, opt_state), metrics
@@ -226,10 +227,8 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
   flags = {name: jnp.max(metrics.pop(name)) for name in ("nonfinite_loss", "nonfinite_grad")}
   applied = metrics.pop("applied")
   metrics = {name: jnp.mean(x) for name, x in metrics.items()}
-  metrics |= flags | {"nonfinite_reward": (~good_reward).astype(jnp.float32)} | describe.response_metrics(rewards, rollouts, advantages)
-  if parts.axis_name is not None:
-    metrics = jax.lax.pmean(metrics, parts.axis_name)
-    metrics["tokens"] *= jax.lax.axis_size(parts.axis_name)
+  metrics |= flags | {"nonfinite_reward": (~good_reward).astype(jnp.float32)}
+  metrics |= describe.response_metrics(rewards, rollouts, advantages, parts.axis_name)
   reward_state = state_lib.select(good_reward, reward_state, state.reward_state)
   state = state.replace(
       step=state.step + 1, key=key, params=params, opt_state=opt_state, reward_state=reward_state,

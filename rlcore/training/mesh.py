@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
@@ -58,15 +59,16 @@ def pmap_experiment(experiment: Experiment, *, axis_name: str = DATA, devices: i
   Returns:
     An experiment with the same functions, no longer to be jitted as a whole.
   """
-  chosen = make_mesh(devices).devices.tolist()
-  broadcast = lambda state: jax.tree.map(lambda x: jax.numpy.broadcast_to(x, (len(chosen), *x.shape)), state)
+  mesh = make_mesh(devices)
+  chosen = mesh.devices.tolist()
+  # One copy a device goes in; every device computes the same new state, so the first one's is the state.
+  lay_out = lambda x: jax.device_put(jnp.broadcast_to(x, (len(chosen), *x.shape)),
+                                     NamedSharding(mesh, PartitionSpec(DATA)))
+  take = lambda x: jax.device_put(x[0], chosen[0])
 
   def spread(update):
     mapped = jax.pmap(update, axis_name, devices=chosen)
-    def run(state):
-      state, metrics = mapped(broadcast(state))
-      return jax.tree.map(lambda x: x[0], (state, metrics))
-    return run
+    return lambda state: jax.tree.map(take, mapped(jax.tree.map(lay_out, state)))
 
   warmup = experiment.warmup and experiment.warmup._replace(update=spread(experiment.warmup.update))
   return experiment._replace(update=spread(experiment.update), warmup=warmup, jittable=False)

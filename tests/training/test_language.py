@@ -27,8 +27,7 @@ MODEL = decoder.make_decoder(decoder.DecoderConfig(
 def _parts(**changes):
   parts = language.LanguageParts(
       model=MODEL, task=TASK, optimizer=optax.adam(1e-2), advantage_estimator=advantages.tempo,
-      policy_loss=functools.partial(losses.clip_policy_loss, aggregation="token"),
-      loss_weight=functools.partial(losses.aggregation_weight, mode="token"), group_size=4, prompts_per_update=8,
+      policy_loss=losses.clip_policy_loss, group_size=4, prompts_per_update=8,
       reward_transform=reward_lib.stateless(_odd_reward), eval_problems=4)
   return dataclasses.replace(parts, **changes)
 
