@@ -72,7 +72,8 @@ def test_running_range_of_the_token_rewards():
 
 _SHAPING = lambda axes: rewards.chain(
     rewards.on_outcome(rewards.clip_to_bounds, low=-2.0, high=2.0),
-    rewards.with_lengths(rewards.relative_length_reward), _running(axes), rewards.on_outcome(stats.whiten, axis_name=axes), rewards.kl_in_reward(0.1))
+    rewards.with_lengths(rewards.relative_length_reward), _running(axes),
+    rewards.on_outcome(stats.whiten, axis_name=axes), rewards.kl_in_reward(0.1))
 
 
 def _prompts(seed=0):
