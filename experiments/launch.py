@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import pathlib
 import re
+import signal
 import sys
 import traceback
 import types
@@ -152,6 +153,9 @@ def launch(main: Callable[[Job], int | None], *, needs_config: bool = True):
       sys.exit(main(job() if needs_config or CONFIG.value is not None else None))
     except (RunError, ValueError, OSError) as error:
       fail(error)
+    except KeyboardInterrupt:
+      print("interrupted", file=sys.stderr)
+      sys.exit(128 + signal.SIGINT)
 
   app.run(run, flags_parser=_parse)
 

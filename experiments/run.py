@@ -20,7 +20,7 @@ def main(job: launch.Job) -> int:
   """Runs the job and reports; returns the exit code."""
   console = launch.console()
   workdir = pathlib.Path(launch.WORKDIR.value or f"runs/{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}")
-  loop.prepare_workdir(workdir, job.config)
+  loop.prepare_workdir(workdir, job.config)  # a directory that will not do is told before anything is built
   experiment = launch.make_experiment(job.config)
   result = loop.run(experiment, job.config, workdir, console=console)
   if result.received is not None:

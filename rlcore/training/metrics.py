@@ -14,6 +14,8 @@ import pathlib
 import numpy as np
 import tensorboardX
 
+from rlcore.training.errors import RunError
+
 History = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -28,9 +30,12 @@ def _lines(path: pathlib.Path) -> list[dict]:
   if not path.exists():
     return []
   rows = []
-  for line in path.read_text().splitlines(keepends=True):
+  for number, line in enumerate(path.read_text().splitlines(keepends=True), 1):
     if line.endswith("\n"):
-      rows.append(json.loads(line))
+      try:
+        rows.append(json.loads(line))
+      except json.JSONDecodeError as error:
+        raise RunError(f"{path}, line {number} is not JSON: {error.msg}") from error
   return rows
 
 

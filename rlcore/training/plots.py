@@ -55,10 +55,21 @@ def smooth(values: np.ndarray, window: int) -> np.ndarray:
   return np.where(number > 0, (totals[high] - totals[low]) / np.maximum(number, 1), np.nan)
 
 
-def _panel_order(history: History) -> list[str]:
-  shown = [name for name in history if not name.startswith("eval/") and "nonfinite_" not in name]
-  stage_first = lambda name: ("/" in name, _FIRST.index(name) if name in _FIRST else len(_FIRST), name)
-  return sorted(shown, key=stage_first)
+def _constant(values: np.ndarray) -> bool:
+  return len(values) > 1 and np.isfinite(values).all() and np.ptp(values) <= 1e-5 * max(1.0, abs(values[0]))
+
+
+def _panels(history: History) -> tuple[list[str], str]:
+  """Returns the metrics that deserve a panel, in order, and a line about those that would be flat or a copy."""
+  names = [name for name in history if not name.startswith("eval/") and "nonfinite_" not in name
+           and name.rpartition("/")[2] != "tokens"]  # response_length tells the same
+  flat = [name for name in names if _constant(history[name][1])]
+  copied = [name for name in ("reward",) if name in names and "success" in names
+            and np.array_equal(history[name][1], history["success"][1])]
+  notes = [f"{name} = {history[name][1][-1]:.3g}" for name in flat] + [f"{name} = success" for name in copied]
+  shown = [name for name in names if name not in (*flat, *copied)]
+  stage_last = lambda name: ("/" in name, _FIRST.index(name) if name in _FIRST else len(_FIRST), name)
+  return sorted(shown, key=stage_last), ", ".join(notes)
 
 
 def _draw_series(axes: Axes, steps: np.ndarray, values: np.ndarray, colour: str):
@@ -84,8 +95,8 @@ def plot_run(history: History, path: str | pathlib.Path, *, warmup_steps: int = 
   """Draws the curves of one run, a panel for each metric, and saves them.
 
   Each panel shows every update (pale) and a centred moving average over a fifteenth of the run (dark); the held-out
-  metrics share the first panel, those of the warm-up come last. Updates skipped because something was not finite are
-  counted in a panel of their own, if there are any.
+  metrics share the first panel, those of the warm-up come last; what does not change is named below. Updates skipped
+  because something was not finite are counted in a panel of their own, if there are any.
 
   Args:
     history: from `metrics.read_history`.
@@ -94,7 +105,7 @@ def plot_run(history: History, path: str | pathlib.Path, *, warmup_steps: int = 
   """
   evaluations = {name: series for name, series in history.items() if name.startswith("eval/")}
   skipped = {name: series for name, series in history.items() if "nonfinite_" in name and np.nansum(series[1]) > 0}
-  names = _panel_order(history)
+  names, notes = _panels(history)
   count = len(names) + bool(evaluations) + bool(skipped)
   columns = min(4, max(count, 1))
   rows = -(-max(count, 1) // columns)
@@ -117,6 +128,8 @@ def plot_run(history: History, path: str | pathlib.Path, *, warmup_steps: int = 
     _tidy(axes, "skipped updates", "total so far")
   for axes in panels:
     axes.set_visible(False)
+  if notes:
+    figure.supxlabel(f"not drawn: {notes}", fontsize=8, color="0.35", wrap=True)
   figure.savefig(path, dpi=110)
 
 

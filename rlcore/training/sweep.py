@@ -126,8 +126,8 @@ def program_name(static: Mapping[str, Any]) -> str:
 class LaneRunner:
   """Runs lanes of one static config, `width` at a time, with the same compiled programs every time.
 
-  There are two programs: one for initialisation and warm-up (run once a seed where they do not depend on the traced
-  numbers), one for the main updates; a third evaluates, if asked for.
+  There is a program for the main updates and one for the warm-up, beside small ones for initialisation and, if asked
+  for, evaluation. Initialisation and warm-up run once a seed where the traced numbers do not reach them.
   """
 
   def __init__(self, make_experiment: MakeExperiment, config: ml_collections.ConfigDict, float_keys: Sequence[str], *,
@@ -145,12 +145,11 @@ class LaneRunner:
     self._make_experiment, self._config, self._keys = make_experiment, config, tuple(float_keys)
     self._options = RunOptions.from_config(config)
     self._width, self._with_evaluation, self._progress = width, evaluate, progress
-    length = min(self._options.log_every, max(self._options.steps, 1))
-    advance = lambda values, seed, state, count: programs.chunk(self._build(values, seed).update, length)(state, count)
-    self._length = length
-    self._advance = jax.jit(jax.vmap(advance, (0, 0, 0, None)), donate_argnums=2)
+    self._length = self._options.log_every
+    self._init = jax.jit(jax.vmap(self._init_one))
+    self._warm_up = self._make_advance(lambda experiment: experiment.warmup.update)
+    self._advance = self._make_advance(lambda experiment: experiment.update)
     self._evaluate = jax.jit(jax.vmap(lambda values, seed, state: self._build(values, seed).evaluate(state)))
-    self._start = jax.jit(jax.vmap(self._start_one))
     self._start_is_shared: bool | None = None
 
   def run(self, lanes: Sequence[Lane], label: str = "run",
@@ -180,13 +179,15 @@ class LaneRunner:
     values = np.array([[float(lane.overrides.get(key, defaults[key])) for key in self._keys] for lane in lanes],
                       np.float32).reshape(len(lanes), len(self._keys))
     seeds = np.array([lane.seed for lane in lanes], np.int32)
-    if not self._make_experiment(self._config).jittable:
+    experiment = self._make_experiment(self._config)
+    if not experiment.jittable:
       histories = []
       for i, lane in enumerate(lanes):
         histories.append(self._run_on_host(lane, f"{label} {i + 1}/{len(lanes)}"))
         keep(i, histories[-1])
       return histories
-    starts = self._start_states(values, seeds)
+    self._warmup_steps = experiment.warmup.steps if experiment.warmup else 0
+    starts = self._start_states(values, seeds, label)
     lots = [np.arange(len(lanes))[i:i + self._width] for i in range(0, len(lanes), self._width)]
     histories = []
     for i, lot in enumerate(lots):
@@ -212,37 +213,57 @@ class LaneRunner:
           node[leaf] = values[i]
     return self._make_experiment(config)
 
-  def _start_one(self, values: Array, seed: Array) -> PyTree:
-    experiment = self._build(values, seed)
-    state = programs.strengthen(experiment.init(jax.random.key(seed)))
-    if experiment.warmup is None:
-      return state
-    return jax.lax.fori_loop(0, experiment.warmup.steps, lambda _, state: experiment.warmup.update(state)[0], state)
+  def _init_one(self, values: Array, seed: Array) -> PyTree:
+    return programs.strengthen(self._build(values, seed).init(jax.random.key(seed)))
 
-  def _start_states(self, values: np.ndarray, seeds: np.ndarray) -> Callable[[np.ndarray], PyTree]:
+  def _warm_up_once(self, values: Array, seed: Array) -> PyTree:
+    state = self._init_one(values, seed)
+    return self._build(values, seed).warmup.update(state)[0] if self._warmup_steps else state
+
+  def _make_advance(self, pick: Callable[[Experiment], programs.Update]) -> Callable[..., tuple[PyTree, PyTree]]:
+    """Compiles chunks of an experiment's updates for all lanes."""
+    def advance(values, seed, state, count):
+      return programs.chunk(pick(self._build(values, seed)), self._length)(state, count)
+
+    return jax.jit(jax.vmap(advance, (0, 0, 0, None)), donate_argnums=2)
+
+  def _start_states(self, values: np.ndarray, seeds: np.ndarray, label: str) -> Callable[[np.ndarray], PyTree]:
     """Returns `(indices of lanes) -> their states` after the warm-up."""
     if self._start_is_shared is None:
-      self._start_is_shared = not _depends_on_first(self._start_one, values[0], seeds[0])
+      self._start_is_shared = not _depends_on_first(self._warm_up_once, values[0], seeds[0])
     if not self._start_is_shared:
-      return lambda index: self._start(values[index], seeds[index])
+      return lambda index: self._start(values[index], seeds[index], label)
     distinct, place = np.unique(seeds, return_inverse=True)
-    self._say(f"initialisation and warm-up of {len(distinct)} seeds")
-    lots = [np.resize(distinct[i:i + self._width], min(self._width, len(distinct)))
-            for i in range(0, len(distinct), self._width)]
-    parts = [self._start(np.broadcast_to(values[0], (len(lot), values.shape[1])), lot) for lot in lots]
-    states = jax.tree.map(lambda *x: jnp.concatenate(x)[:len(distinct)], *parts) if len(parts) > 1 else parts[0]
+    width = min(self._width, len(distinct))
+    lots = [np.resize(distinct[i:i + width], width) for i in range(0, len(distinct), width)]
+    parts = [self._start(np.broadcast_to(values[0], (width, values.shape[1])), lot, label) for lot in lots]
+    states = parts[0] if len(parts) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
     return lambda index: jax.tree.map(lambda x: x[place[index]], states)
 
+  def _start(self, values: np.ndarray, seeds: np.ndarray, label: str) -> PyTree:
+    state = self._init(values, seeds)
+    if not self._warmup_steps:
+      return state
+    label = f"{label}: warm-up of {len(np.unique(seeds))} seeds"
+    return self._run_stage(self._warm_up, values, seeds, state, self._warmup_steps, label)[0]
+
   def _run_lot(self, values: np.ndarray, seeds: np.ndarray, state: PyTree, label: str) -> LaneHistory:
-    steps, pieces, done = self._options.steps, [], 0
     evaluate = lambda: jax.device_get(self._evaluate(values, seeds, state)) if self._with_evaluation else {}
     before = evaluate()
+    state, history = self._run_stage(self._advance, values, seeds, state, self._options.steps, label)
+    after = evaluate()
+    return history | {f"eval/{name}": np.stack([before[name], after[name]], 1) for name in after}
+
+  def _run_stage(self, advance: Callable[..., tuple[PyTree, PyTree]], values: np.ndarray, seeds: np.ndarray,
+                 state: PyTree, steps: int, label: str) -> tuple[PyTree, LaneHistory]:
+    """Does `steps` updates of all lanes, chunk by chunk; returns the state and the metrics `[lanes, steps]`."""
+    pieces, done = [], 0
     if self._progress is not None:
       self._progress.stage(label, steps)
     while done < steps:
       count = min(self._length, steps - done)
       with compilation.Stopwatch() as watch:
-        state, metrics = self._advance(values, seeds, state, count)
+        state, metrics = advance(values, seeds, state, count)
         metrics = {name: np.asarray(x)[:, :count] for name, x in jax.device_get(metrics).items()}
       pieces.append(metrics)
       done += count
@@ -250,9 +271,7 @@ class LaneRunner:
         means = {name: float(x.mean()) for name, x in metrics.items()}
         means |= {"tokens": means["tokens"] * len(seeds)} if "tokens" in means else {}
         self._progress.advance(count, means, watch.seconds)
-    after = evaluate()
-    history = {name: np.concatenate([piece[name] for piece in pieces], 1) for name in (pieces[0] if pieces else ())}
-    return history | {f"eval/{name}": np.stack([before[name], after[name]], 1) for name in after}
+    return state, {name: np.concatenate([x[name] for x in pieces], 1) for name in (pieces[0] if pieces else ())}
 
   def _run_on_host(self, lane: Lane, label: str) -> LaneHistory:
     config = apply_overrides(self._config, {**lane.overrides, "seed": lane.seed})
@@ -273,10 +292,6 @@ class LaneRunner:
     after = evaluate()
     history = {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}
     return history | {f"eval/{name}": np.array([before[name], after[name]]) for name in after}
-
-  def _say(self, text: str):
-    if self._progress is not None:
-      self._progress.message(text)
 
 
 def _depends_on_first(function: Callable[..., PyTree], *arguments: Array) -> bool:

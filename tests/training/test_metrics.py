@@ -5,8 +5,10 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
+import pytest
 
 from rlcore.training import metrics
+from rlcore.training.errors import RunError
 
 
 def test_lines_after_the_checkpoint_and_half_lines_are_cut_off(tmp_path):
@@ -18,6 +20,12 @@ def test_lines_after_the_checkpoint_and_half_lines_are_cut_off(tmp_path):
   log.write(3, {"loss": np.float32(0.125)})
   log.close()
   assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 2, 3]
+
+
+def test_a_broken_line_is_named(tmp_path):
+  (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step" 2}\n')
+  with pytest.raises(RunError, match="metrics.jsonl, line 2 is not JSON"):
+    metrics.read_history(tmp_path / "metrics.jsonl")
 
 
 def test_not_a_number_is_null_and_reads_back_as_nan(tmp_path):
