@@ -1,0 +1,169 @@
+"""Credit by comparison inside a group: the GRPO family is one function with settings."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from rlcore import stats
+from rlcore.types import Array, Rewards, Rollouts
+
+_CENTERS = ("mean", "leave_one_out", "median", "none")
+_SCALES = ("std", "mad", "mean_abs", "none")
+
+
+def group_advantage(
+    rewards: Array, mask: Array | None = None, *, center: str = "mean", scale: str = "std", ddof: int = 1,
+    eps: float = 1e-6, axis_name: stats.AxisName = None) -> Array:
+  """Compares every reward with those of its group: `(reward - center) / (scale + eps)`.
+
+  | system | center | scale | more |
+  |---|---|---|---|
+  | GRPO, SLATE (`step_group_advantage`) | mean | std | |
+  | Dr. GRPO | mean | none | |
+  | RLOO | leave_one_out | none | `G / (G - 1)` times Dr. GRPO |
+  | REINFORCE++ | mean | std | `axis_name`: the statistics of the batch, not of the group |
+  | REINFORCE++-baseline | mean | none, then std | a second call with `axis_name` takes what the first one returns |
+  | MAD, for outliers | median | mad | |
+  | REINFORCE | none | none | |
+
+  Where there is no spread (all counted rewards equal in float32, a single one, or `n <= ddof` with the std) every
+  advantage is exactly 0; with `center="none"`, whose subject is not the group, it is the raw reward.
+
+  Args:
+    rewards: `[G]`.
+    mask: `[G]` or None, > 0 where a member exists; the others get 0 and count nowhere.
+    center: static. "mean"; "leave_one_out", the mean of the other members; "median"; "none".
+    scale: static, the spread of the rewards, whatever the center. "std", about the mean; "mad", the median distance from
+      the median; "mean_abs", the mean distance from the median; "none". More than half of the rewards being equal (one
+      success in eight) makes mad 0; there mean_abs stands in, otherwise the rest would be divided by eps.
+    ddof: the std's divisor is `n - ddof`; 1 as in torch, and in the GRPO implementations built on it.
+    eps: added to the scale (not to "none").
+    axis_name: mapped axes whose members all form one group.
+
+  Returns:
+    `[G]` float32, 0 where `mask` is not set; no gradient flows.
+
+  Raises:
+    ValueError: for an unknown center or scale.
+
+  Reference: GRPO, arXiv:2402.03300, sec. 4.1.2; Dr. GRPO, arXiv:2503.20783; RLOO, arXiv:2402.14740; REINFORCE++,
+    arXiv:2501.03262; SLATE, arXiv:2602.23440.
+  """
+  if center not in _CENTERS or scale not in _SCALES:
+    raise ValueError(f"center={center!r} must be one of {_CENTERS} and scale={scale!r} one of {_SCALES}")
+  rewards = jax.lax.stop_gradient(jnp.asarray(rewards).astype(jnp.float32))
+  chex.assert_rank(rewards, 1)
+  keep = stats.as_mask(mask, rewards)
+  rewards = stats.masked(rewards, keep)
+  spread = _spans(rewards, keep, axis_name) > 0
+  if scale == "std":
+    spread &= stats.masked_count(rewards, keep, axis_name=axis_name) > ddof
+  numerator = _from_center(rewards, keep, center, axis_name)
+  divisor = _scale(rewards, keep, scale, ddof, axis_name) + eps if scale != "none" else 1.0
+  without_spread = rewards if center == "none" else 0.0
+  return stats.masked(jnp.where(spread, numerator / jnp.where(spread, divisor, 1.0), without_spread), keep)
+
+
+def broadcast_to_tokens(advantages: Array, mask: Array) -> Array:
+  """Gives every counted token of a response the advantage of the response.
+
+  Args:
+    advantages: `[G]`.
+    mask: `[G, T]`, > 0 where a token counts.
+
+  Returns:
+    `[G, T]` float32, 0 where `mask` is not set; no gradient flows.
+
+  Reference: GRPO, arXiv:2402.03300, sec. 4.1.2 (outcome supervision).
+  """
+  advantages, mask = jax.lax.stop_gradient(jnp.asarray(advantages)), jnp.asarray(mask)
+  chex.assert_rank([advantages, mask], [1, 2])
+  chex.assert_shape(advantages, mask.shape[:1])
+  return stats.masked(jnp.broadcast_to(advantages[:, None], mask.shape), mask)
+
+
+def degenerate_group(
+    rewards: Array, mask: Array | None = None, tol: float = 0.0, *, axis_name: stats.AxisName = None) -> Array:
+  """Says whether a group teaches a centred estimator nothing, because its rewards do not differ.
+
+  Dynamic sampling drops such groups and draws new ones; keep the others by `~degenerate_group(...)`.
+
+  Args:
+    rewards: `[G]`.
+    mask: `[G]` or None, > 0 where a member exists.
+    tol: largest difference between two rewards that does not count as one.
+    axis_name: mapped axes whose members all form one group.
+
+  Returns:
+    bool[], True where all counted rewards lie within `tol`, so also where at most one counts. A reward that is not a
+    number makes it False.
+
+  Reference: DAPO, arXiv:2503.14476, sec. 3.2 (dynamic sampling).
+  """
+  rewards = jax.lax.stop_gradient(jnp.asarray(rewards).astype(jnp.float32))
+  chex.assert_rank(rewards, 1)
+  return _spans(rewards, stats.as_mask(mask, rewards), axis_name) <= tol
+
+
+def group_relative(rewards: Rewards, batch: Rollouts, **settings) -> Array:
+  """Applies `group_advantage` to the records of one group; a `functools.partial` of it is an `AdvantageEstimator`.
+
+  Token rewards reach such an estimator only through their sum over a response, which is added to its outcome.
+
+  Args:
+    rewards: `outcome` `[G]` and, where there is one, `process` `[G, T]` are used.
+    batch: `mask` is used. A response without a counted token still counts in its group.
+    **settings: keyword arguments of `group_advantage`.
+
+  Returns:
+    `[G, T]` float32, 0 where `batch.mask` is not set; no gradient flows.
+
+  Reference: GRPO, arXiv:2402.03300, sec. 4.1.2.
+  """
+  returns = rewards.outcome
+  if rewards.process is not None:
+    returns = returns + stats.masked_sum(rewards.process, batch.mask, axis=1)
+  return broadcast_to_tokens(group_advantage(returns, **settings), batch.mask)
+
+
+def _from_center(rewards: Array, keep: Array, center: str, axis_name: stats.AxisName) -> Array:
+  if center == "none":
+    return rewards
+  if center == "median":
+    return rewards - _median(rewards, keep, axis_name)
+  deviation = stats.centred(rewards, keep, axis_name=axis_name)
+  if center == "mean":
+    return deviation
+  count = stats.masked_count(rewards, keep, axis_name=axis_name)
+  return deviation * count / jnp.maximum(count - 1, 1)
+
+
+def _scale(rewards: Array, keep: Array, scale: str, ddof: int, axis_name: stats.AxisName) -> Array:
+  if scale == "std":
+    return stats.masked_std(rewards, keep, ddof=ddof, axis_name=axis_name)
+  distance = jnp.abs(rewards - _median(rewards, keep, axis_name))
+  mean_abs = stats.masked_mean(distance, keep, axis_name=axis_name)
+  if scale == "mean_abs":
+    return mean_abs
+  mad = _median(distance, keep, axis_name)
+  return jnp.where(mad > 0, mad, mean_abs)
+
+
+def _median(values: Array, keep: Array, axis_name: stats.AxisName) -> Array:
+  """Median of the counted values, the middle between two where their number is even; 0 if none counts."""
+  ordered = jnp.where(keep, values, jnp.inf)
+  if axis_name is not None:
+    ordered = jax.lax.all_gather(ordered, axis_name, tiled=True)
+  ordered = jnp.sort(ordered)
+  count = stats.masked_count(values, keep, axis_name=axis_name).astype(jnp.int32)
+  low, high = ordered[jnp.maximum(count - 1, 0) // 2], ordered[count // 2]
+  return jnp.where(count > 0, low + (high - low) / 2, 0)
+
+
+def _spans(rewards: Array, keep: Array, axis_name: stats.AxisName) -> Array:
+  """Largest minus smallest counted reward, -inf if none counts."""
+  high = jnp.max(jnp.where(keep, rewards, -jnp.inf), initial=-jnp.inf)
+  low = jnp.min(jnp.where(keep, rewards, jnp.inf), initial=jnp.inf)
+  if axis_name is not None:
+    high, low = jax.lax.pmax(high, axis_name), jax.lax.pmin(low, axis_name)
+  return high - low

@@ -1,0 +1,261 @@
+"""Credit along one trajectory: returns, generalised advantages, V-trace.
+
+Every function sees ONE trajectory `[T]`; `jax.vmap` makes of it a batch of `[B, T]` (axis 0) or of `[T, B]` (axis 1).
+
+- The reward of step t follows its action, and `value_tp1` at t is the value of the state that the action led to.
+- An episode that terminates has discount 0 at its last step. One that a time limit cuts off has not terminated: its
+  discount stays, `value_tp1` there is the value of its true last state, and `truncated` stops credit from flowing on.
+- `mask` is 1 where a step counts and may have holes (observation tokens inside a response). A masked step is stepped
+  over, without a discount, as if it were not there; it gets 0, and a reward on it is lost.
+"""
+
+import chex
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+from rlcore.advantages.recurrence import Rule, reverse_recurrence
+from rlcore.types import Array
+
+
+def gae(
+    rewards: Array, values: Array, mask: Array | None = None, gamma: Array | float = 1.0, lam: Array | float = 1.0, *,
+    bootstrap_value: Array | float = 0.0, value_tp1: Array | None = None, truncated: Array | None = None,
+) -> tuple[Array, Array]:
+  """Estimates advantages by an exponentially weighted sum of temporal-difference errors.
+
+  `A_t = r_t + gamma_t v_next - v_t + gamma_t lam A_next`, where `next` is the next counted step. `lam=0` gives the
+  one-step error, `lam=1` the return minus the value, values of 0 with `lam=1` the discounted return. Also known as:
+  multiturn_gae.
+
+  Args:
+    rewards: `[T]`.
+    values: `[T]`, value of the state in which step t acts.
+    mask: `[T]` or None, > 0 where a step counts.
+    gamma: `[]` or `[T]`, discount; 0 where the episode terminates.
+    lam: `[]`.
+    bootstrap_value: `[]`, value of the state after the last counted step; not used beside `value_tp1`.
+    value_tp1: `[T]` or None, value of the state that step t led to. None takes the value of the next counted step,
+      which is the same as long as no other episode begins there.
+    truncated: `[T]` or None, > 0 where the episode is cut off after step t; needs `value_tp1`.
+
+  Returns:
+    `(advantages, returns)`, `[T]` float32 each, returns = advantages + values, both 0 where `mask` is not set; no
+    gradient flows.
+
+  Raises:
+    ValueError: for `truncated` without `value_tp1`.
+
+  Reference: GAE, arXiv:1506.02438, eq. 16; with masks: multi-turn guide, arXiv:2510.01132, and PPR, arXiv:2509.25598.
+  """
+  if truncated is not None and value_tp1 is None:
+    raise ValueError("truncated needs value_tp1: the state in which an episode was cut off is not that of the next step")
+  rewards, values, gamma, lam, mask, bootstrap_value, value_tp1, truncated = lax.stop_gradient(
+      (rewards, values, gamma, lam, mask, bootstrap_value, value_tp1, truncated))
+  rewards, values = _checked((rewards, values), (mask, value_tp1, truncated), gamma)
+  chex.assert_rank([lam, bootstrap_value], 0)
+  if value_tp1 is None:
+    advantages = reverse_recurrence(_GAE, (rewards, values, gamma, lam), mask, bootstrap_value)
+  else:
+    inputs = rewards, values, value_tp1, gamma, lam, 0.0 if truncated is None else truncated
+    advantages = reverse_recurrence(_TD_SUM, inputs, mask)
+  return advantages, _counted(advantages + values, mask)
+
+
+def lambda_returns(
+    reward_t: Array, discount_t: Array | float, value_tp1: Array, lam: Array | float = 1.0, mask: Array | None = None,
+    *, truncated: Array | None = None) -> Array:
+  """Mixes the returns of all horizons, `G_t = r_t + gamma_t ((1 - lam_t) v_tp1 + lam_t G_next)`.
+
+  The last counted step bootstraps wholly from its `value_tp1`. TD(lambda), Q(lambda) (values max_a q) and SARSA(lambda)
+  (values q of the next action) differ only in the values; importance weights go into `lam` as an array.
+
+  Args:
+    reward_t: `[T]`.
+    discount_t: `[]` or `[T]`, 0 where the episode terminates.
+    value_tp1: `[T]`, value of the state that step t led to.
+    lam: `[]` or `[T]`.
+    mask: `[T]` or None, > 0 where a step counts.
+    truncated: `[T]` or None, > 0 where the episode is cut off after step t; it then bootstraps from `value_tp1` too.
+
+  Returns:
+    `[T]` float32, 0 where `mask` is not set. NOT stopped: it is differentiable in rewards, discounts, values and lam.
+
+  Raises:
+    AssertionError: for shapes that differ, or a forgotten vmap.
+
+  Reference: Sutton and Barto, Reinforcement Learning, 2nd edition, sec. 12.1 and 12.8.
+  """
+  reward_t, value_tp1 = _checked((reward_t, value_tp1), (mask, truncated), discount_t, lam)
+  if mask is None:
+    ends, init = 0.0, lax.slice_in_dim(value_tp1, value_tp1.shape[0] - 1, None)
+  else:
+    ends, init = _ends(reward_t, mask), 0.0
+  if truncated is not None:
+    ends = jnp.where(truncated > 0, 1.0, ends)
+  return reverse_recurrence(_LAMBDA_RETURN, (reward_t, value_tp1, discount_t, lam, ends), mask, init)
+
+
+def n_step_returns(
+    reward_t: Array, discount_t: Array | float, value_tp1: Array, n: int, mask: Array | None = None, *,
+    truncated: Array | None = None) -> Array:
+  """Sums the discounted rewards of n counted steps and bootstraps from the state after them.
+
+  Fewer than n where the trajectory ends or is cut off: then from the state there. `n=1` gives one-step targets, n of at
+  least T the discounted return. The time is O(n T).
+
+  Args:
+    reward_t: `[T]`.
+    discount_t: `[]` or `[T]`, 0 where the episode terminates.
+    value_tp1: `[T]`, value of the state that step t led to.
+    n: static, at least 1.
+    mask: `[T]` or None, > 0 where a step counts.
+    truncated: `[T]` or None, > 0 where the episode is cut off after step t.
+
+  Returns:
+    `[T]` float32, 0 where `mask` is not set. NOT stopped: it is differentiable in rewards, discounts and values.
+
+  Raises:
+    ValueError: for n below 1.
+
+  Reference: Sutton and Barto, Reinforcement Learning, 2nd edition, sec. 7.1.
+  """
+  if n < 1:
+    raise ValueError(f"n={n} must be at least 1")
+  reward_t, value_tp1 = _checked((reward_t, value_tp1), (mask, truncated), discount_t)
+  discount_t = jnp.broadcast_to(jnp.asarray(discount_t).astype(jnp.float32), reward_t.shape)
+  length = reward_t.shape[0]
+  keep = jnp.ones(length, bool) if mask is None else jnp.asarray(mask) > 0
+  reward_t, value_tp1, discount_t = (jnp.where(keep, x, 0) for x in (reward_t, value_tp1, discount_t))
+  places = jnp.where(keep, jnp.arange(length), length)
+  following = jnp.append(lax.cummin(places, reverse=True)[1:], length)  # the next counted step, `length` if none
+  ends = following == length
+  if truncated is not None:
+    ends |= jnp.asarray(truncated) > 0
+
+  def extend(_, target):
+    return reward_t + discount_t * jnp.where(ends, value_tp1, target[jnp.minimum(following, length - 1)])
+
+  one_step = reward_t + discount_t * jnp.where(ends, value_tp1, value_tp1)
+  return jnp.where(keep, lax.fori_loop(1, n, extend, one_step), 0)
+
+
+def reward_to_go(
+    rewards: Array, mask: Array | None = None, gamma: Array | float = 1.0, *,
+    bootstrap_value: Array | float = 0.0) -> Array:
+  """Sums the rewards from each step on, `R_t = r_t + gamma_t R_next`. Also known as: discounted returns.
+
+  Args:
+    rewards: `[T]`.
+    mask: `[T]` or None, > 0 where a step counts; the others are stepped over and do not discount.
+    gamma: `[]` or `[T]`, discount; 0 where the episode terminates.
+    bootstrap_value: `[]`, value of the state after the last counted step.
+
+  Returns:
+    `[T]` float32, 0 where `mask` is not set. NOT stopped: it is differentiable in rewards, gamma and bootstrap value.
+
+  Reference: policy gradient theorem, as in GAE, arXiv:1506.02438, eq. 1; Clip-Delta, arXiv:2410.15115 (gamma 1).
+  """
+  rewards, = _checked((rewards,), (mask,), gamma)
+  chex.assert_rank(bootstrap_value, 0)
+  return reverse_recurrence(_RETURN, (rewards, gamma), mask, bootstrap_value)
+
+
+def vtrace(
+    reward_t: Array, discount_t: Array | float, value_t: Array, value_tp1: Array, rho_t: Array,
+    lam: Array | float = 1.0, mask: Array | None = None, *, rho_clip: Array | float = 1.0, c_clip: Array | float = 1.0,
+    pg_rho_clip: Array | float = 1.0, truncated: Array | None = None) -> tuple[Array, Array]:
+  """Corrects value targets and policy-gradient advantages for actions drawn by another policy.
+
+  With `rho = min(rho_clip, rho_t)` and `c = lam min(c_clip, rho_t)`, the targets are `vs_t = v_t + E_t`,
+  `E_t = rho (r_t + gamma_t v_tp1 - v_t) + gamma_t c E_next`, and the advantages are
+  `min(pg_rho_clip, rho_t) (r_t + gamma_t (v_tp1 + lam E_next) - v_t)`. On-policy (`rho_t` 1) the targets are the
+  lambda-returns; `lam=1` is the paper's form. The target policy is `rho_clip` times the behaviour at most: `jnp.inf`
+  evaluates the learner's own policy.
+
+  Args:
+    reward_t: `[T]`.
+    discount_t: `[]` or `[T]`, 0 where the episode terminates.
+    value_t: `[T]`, value of the state in which step t acts.
+    value_tp1: `[T]`, value of the state that step t led to.
+    rho_t: `[T]`, probability of the action under the learner's policy over that under the policy that drew it.
+    lam: `[]`.
+    mask: `[T]` or None, > 0 where a step counts.
+    rho_clip: bound on the weight of a temporal-difference error; it decides which policy's value is learned.
+    c_clip: bound on the weight that passes errors back; it decides only how fast.
+    pg_rho_clip: bound on the weight of the policy gradient.
+    truncated: `[T]` or None, > 0 where the episode is cut off after step t.
+
+  Returns:
+    `(targets, advantages)`, `[T]` float32 each, 0 where `mask` is not set; no gradient flows.
+
+  Reference: IMPALA, arXiv:1802.01561, eq. 1 and sec. 4.2.
+  """
+  reward_t, discount_t, value_t, value_tp1, rho_t, lam, mask, truncated = lax.stop_gradient(
+      (reward_t, discount_t, value_t, value_tp1, rho_t, lam, mask, truncated))
+  reward_t, value_t, value_tp1, rho_t = _checked(
+      (reward_t, value_t, value_tp1, rho_t), (mask, truncated), discount_t, lam)
+  inputs = reward_t, value_t, value_tp1, jnp.asarray(discount_t).astype(jnp.float32), rho_t, lam, rho_clip, c_clip
+  later = reverse_recurrence(_VTRACE, (*inputs, 0.0 if truncated is None else truncated), mask)
+  correction, passed = _vtrace_coefficients(*inputs, 0.0)
+  one_step = reward_t + inputs[3] * value_tp1 - value_t
+  advantages = jnp.minimum(pg_rho_clip, rho_t) * (one_step + inputs[3] * lam * later)
+  return _counted(value_t + correction + passed * later, mask), _counted(advantages, mask)
+
+
+def _checked(trajectories, optional, *factors) -> list[Array]:
+  """Asserts that all are of one trajectory (factors may be scalars) and returns `trajectories` in float32."""
+  arrays = [jnp.asarray(x).astype(jnp.float32) for x in trajectories]
+  chex.assert_rank(arrays, 1)
+  chex.assert_equal_shape([*arrays, *(x for x in optional if x is not None)])
+  for factor in factors:
+    chex.assert_rank(factor, {0, 1})
+    if jnp.ndim(factor):
+      chex.assert_equal_shape([arrays[0], factor])
+  return arrays
+
+
+def _counted(x: Array, mask: Array | None) -> Array:
+  # No `stats.masked`: an array of ones has no batch axis, and `vmap` would bring [T, B] to [B, T] to meet it.
+  return x if mask is None else jnp.where(jnp.asarray(mask) > 0, x, 0)
+
+
+def _ends(like: Array, mask: Array) -> Array:
+  """Says (1 or 0, `[T]`) where no counted step follows."""
+  return 1 - reverse_recurrence(_FOLLOWED, (lax.stop_gradient(like),), mask)
+
+
+def _rule(coefficients) -> Rule:
+  """A recurrence whose output is the carry that leaves the step."""
+  def output(carry, *inputs):
+    offset, factor = coefficients(*inputs)
+    return offset + factor * carry
+  return Rule(coefficients, output)
+
+
+def _unless(truncated, x):
+  return jnp.where(truncated > 0, 0, x)
+
+
+def _lambda_coefficients(reward, value_tp1, discount, lam, truncated):
+  lam = _unless(truncated, lam)
+  return reward + discount * (1 - lam) * value_tp1, discount * lam
+
+
+def _vtrace_coefficients(reward, value, value_tp1, discount, rho, lam, rho_clip, c_clip, truncated):
+  error = jnp.minimum(rho_clip, rho) * (reward + discount * value_tp1 - value)
+  return error, _unless(truncated, discount * lam * jnp.minimum(c_clip, rho))
+
+
+# The carry is what the step before bootstraps from, (1 - lam) v + lam (return): one recurrence, although with holes in
+# the mask both the value and the advantage of the next counted step have to be brought along.
+_GAE = Rule(
+    lambda reward, value, gamma, lam: ((1 - lam) * value + lam * reward, lam * gamma),
+    lambda carry, reward, value, gamma, lam: reward + gamma * carry - value)
+_TD_SUM = _rule(
+    lambda reward, value, value_tp1, gamma, lam, truncated:
+    (reward + gamma * value_tp1 - value, _unless(truncated, gamma * lam)))
+_LAMBDA_RETURN = _rule(_lambda_coefficients)
+_RETURN = _rule(lambda reward, gamma: (reward, gamma))
+_FOLLOWED = Rule(lambda like: (jnp.ones_like(like), jnp.zeros_like(like)), lambda carry, like: carry)
+_VTRACE = Rule(_vtrace_coefficients, lambda carry, *inputs: _unless(inputs[-1], carry))
