@@ -101,17 +101,24 @@ def logits(config: GRUConfig, params: PyTree, hidden: Array) -> Array:
 def prefill(config: GRUConfig, params: PyTree, tokens: Array, mask: Array, group_size: int,
             max_new_tokens: int) -> tuple[Array, PyTree]:
   """Reads the prompts `[B, P]` once for `group_size` responses to each; see `LanguageModel.prefill`."""
-  length = tokens.shape[1]
-  _check_length(config, length + max_new_tokens, f"the prompt ({length}) with its response ({max_new_tokens})")
   last = hidden(config, params, tokens, mask)[:, -1]
   state = jnp.broadcast_to(last[:, None], (last.shape[0], group_size, last.shape[1]))
-  return last, dict(state=state, prompt=_first_token(tokens, mask), length=jnp.sum(mask > 0, -1, dtype=jnp.int32))
+  cache = dict(state=state, prompt=_first_token(tokens, mask), counted=mask > 0)
+  return last, extend(config, cache, max_new_tokens)
+
+
+def extend(config: GRUConfig, cache: PyTree, max_new_tokens: int) -> PyTree:
+  """Checks that responses of `max_new_tokens` fit; a state needs no room. See `LanguageModel.extend`."""
+  length = cache["counted"].shape[1]
+  _check_length(config, length + max_new_tokens, f"the prompt ({length}) with its response ({max_new_tokens})")
+  return cache
 
 
 def step(config: GRUConfig, params: PyTree, cache: PyTree, tokens: Array, index: Array) -> tuple[Array, PyTree]:
   """Appends one token to each row; see `LanguageModel.step`."""
   del config
-  inputs = _inputs(params, tokens, cache["prompt"][:, None], cache["length"][:, None] + index)
+  positions = jnp.sum(cache["counted"], -1, dtype=jnp.int32, keepdims=True) + index
+  inputs = _inputs(params, tokens, cache["prompt"][:, None], positions)
   state = _advance(params, cache["state"], inputs)
   return state, cache | {"state": state}
 
@@ -132,4 +139,4 @@ def make_gru(config: GRUConfig) -> LanguageModel:
   """
   bind = lambda function: lambda *args: function(config, *args)
   return LanguageModel(init=bind(init), hidden=bind(hidden), logits=bind(logits), prefill=bind(prefill),
-                       step=bind(step), vocab_size=config.vocab_size)
+                       step=bind(step), extend=bind(extend), vocab_size=config.vocab_size)

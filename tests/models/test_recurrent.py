@@ -55,6 +55,7 @@ def test_prefill_and_steps_equal_the_whole_sequence():
   prompt_mask = np.array([[0, 0, 1, 1], [1, 1, 1, 1]], np.float32)
   responses = rng.integers(0, 7, (2, 3, 5)).astype(np.int32)
   last, cache = jax.jit(model.prefill, static_argnums=(3, 4))(params, tokens, prompt_mask, 3, 5)
+  cache = model.extend(cache, 5)  # a state needs no room
   states, step = [], jax.jit(model.step)
   for t in range(5):
     hidden, cache = step(params, cache, responses[:, :, t], jnp.int32(t))
@@ -88,5 +89,8 @@ def test_too_long_sequences_are_refused():
     model.hidden(params, tokens, np.ones((3, 10)))
   with pytest.raises(ValueError, match="context is 9"):
     model.prefill(params, tokens[:, :6], np.ones((3, 6)), 2, 4)
+  _, cache = model.prefill(params, tokens[:, :6], np.ones((3, 6)), 2, 2)
+  with pytest.raises(ValueError, match=r"prompt \(6\) with its response \(4\)"):
+    model.extend(cache, 4)
   with pytest.raises(ValueError, match="input_size=3"):
     GRUConfig(vocab_size=7, context=9, input_size=3)
