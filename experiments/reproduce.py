@@ -65,12 +65,13 @@ def main(job: launch.Job | None) -> int:
     shutil.rmtree(store, ignore_errors=True)
   store.mkdir(exist_ok=True)
   protocol = read_protocol(job)
+  environment = results.environment()  # of the code that is loaded now, whatever is committed meanwhile
   with compilation.Stopwatch() as watch, Progress(RunOptions.from_config(job.config).progress_metric, console) as live:
     result = {"claim": dataclasses.asdict(protocol.claim), "study": run_study(job, live)}
-    result |= run_variants(job, protocol, store, live)
+    result |= run_variants(job, protocol, store, live, salt=str(environment["commit"]))
   result |= {"seconds": round(watch.seconds + watch.compile_seconds, 1),
              "compile_seconds": round(watch.compile_seconds, 1), "config_file": config_file(job),
-             "environment": results.environment()}
+             "environment": environment}
   result = json.loads(json.dumps(result))  # judged as it will be read
   judge = getattr(job.module, "verdict", results.default_verdict)
   verdict, reason = judge(result)
@@ -124,17 +125,17 @@ def variant_configs(job: launch.Job) -> dict[str, ml_collections.ConfigDict]:
   return configs
 
 
-def run_variants(job: launch.Job, protocol: comparison.Protocol, store: pathlib.Path, live: Progress) -> dict[str, Any]:
+def run_variants(job: launch.Job, protocol: comparison.Protocol, store: pathlib.Path, live: Progress, *,
+                 salt: str) -> dict[str, Any]:
   """Runs the comparison in every variant; returns `variants` and the number of `programs`."""
   configs = variant_configs(job)
   judged = protocol.claim.variant
   if judged is not None and judged not in configs:
     raise RunError(f'CLAIM.variant is "{judged}", but VARIANTS has only {", ".join(configs)}')
   variants, programs = {}, 0
-  commit = results.environment()["commit"]
   for name, config in configs.items():
     pool = comparison.LanePool(launch.make_experiment, config, protocol, store, max_width=launch.LANES.value,
-                               salt=str(commit), progress=live)
+                               salt=salt, progress=live)
     variants[name] = comparison.run_comparison(pool, protocol, name) | {"config": json.loads(
         config.to_json_best_effort())}
     programs += pool.programs
