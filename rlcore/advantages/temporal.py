@@ -59,7 +59,7 @@ def gae(
   else:
     inputs = rewards, values, value_tp1, gamma, lam, 0.0 if truncated is None else truncated
     advantages = reverse_recurrence(_TD_SUM, inputs, mask)
-  return advantages, _counted(advantages + values, mask)
+  return advantages, _counted(advantages + values, mask, advantages)
 
 
 def lambda_returns(
@@ -92,7 +92,7 @@ def lambda_returns(
   else:
     ends, init = _ends(reward_t, mask), 0.0
   if truncated is not None:
-    ends = jnp.where(truncated > 0, 1.0, ends)
+    ends = jnp.maximum(ends, (jnp.asarray(truncated) > 0).astype(jnp.float32))
   return reverse_recurrence(_LAMBDA_RETURN, (reward_t, value_tp1, discount_t, lam, ends), mask, init)
 
 
@@ -197,10 +197,10 @@ def vtrace(
       (reward_t, value_t, value_tp1, rho_t), (mask, truncated), discount_t, lam)
   inputs = reward_t, value_t, value_tp1, jnp.asarray(discount_t).astype(jnp.float32), rho_t, lam, rho_clip, c_clip
   later = reverse_recurrence(_VTRACE, (*inputs, 0.0 if truncated is None else truncated), mask)
-  correction, passed = _vtrace_coefficients(*inputs, 0.0)
+  correction, passed = _corrections(*inputs)
   one_step = reward_t + inputs[3] * value_tp1 - value_t
   advantages = jnp.minimum(pg_rho_clip, rho_t) * (one_step + inputs[3] * lam * later)
-  return _counted(value_t + correction + passed * later, mask), _counted(advantages, mask)
+  return _counted(value_t + correction + passed * later, mask, later), _counted(advantages, mask, later)
 
 
 def _checked(trajectories, optional, *factors) -> list[Array]:
@@ -215,9 +215,12 @@ def _checked(trajectories, optional, *factors) -> list[Array]:
   return arrays
 
 
-def _counted(x: Array, mask: Array | None) -> Array:
-  # No `stats.masked`: an array of ones has no batch axis, and `vmap` would bring [T, B] to [B, T] to meet it.
-  return x if mask is None else jnp.where(jnp.asarray(mask) > 0, x, 0)
+def _counted(x: Array, mask: Array | None, zero: Array) -> Array:
+  """Masks `x` with the help of an array that is 0 where the mask is not set.
+
+  A constant 0 would do, but has no batch axis: `vmap` would transpose `[T, B]` to `[B, T]` so that the two fit.
+  """
+  return x if mask is None else jnp.where(jnp.asarray(mask) > 0, x, zero)
 
 
 def _ends(like: Array, mask: Array) -> Array:
@@ -242,9 +245,14 @@ def _lambda_coefficients(reward, value_tp1, discount, lam, truncated):
   return reward + discount * (1 - lam) * value_tp1, discount * lam
 
 
-def _vtrace_coefficients(reward, value, value_tp1, discount, rho, lam, rho_clip, c_clip, truncated):
+def _corrections(reward, value, value_tp1, discount, rho, lam, rho_clip, c_clip):
   error = jnp.minimum(rho_clip, rho) * (reward + discount * value_tp1 - value)
-  return error, _unless(truncated, discount * lam * jnp.minimum(c_clip, rho))
+  return error, discount * lam * jnp.minimum(c_clip, rho)
+
+
+def _vtrace_coefficients(*inputs):
+  error, factor = _corrections(*inputs[:-1])
+  return error, _unless(inputs[-1], factor)
 
 
 # The carry is what the step before bootstraps from, (1 - lam) v + lam (return): one recurrence, although with holes in
