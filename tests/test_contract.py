@@ -48,6 +48,12 @@ def _scalar(fn, args):
   return sum(jnp.sum(x * jnp.cos(1 + jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)) for x in leaves)
 
 
+def _gradient(fn, args, position):
+  """Gradient of `_scalar` w.r.t. one argument; jitted, since op by op it would compile for seconds."""
+  value = lambda x: _scalar(fn, (*args[:position], x, *args[position + 1:]))
+  return jax.jit(jax.grad(value))(args[position])
+
+
 def _stack(examples):
   return tuple(jnp.stack(arrays) for arrays in zip(*examples))
 
@@ -80,7 +86,7 @@ def test_values_and_gradients_are_finite(row):
   for leaf in _floating(fn(*args)):
     assert np.isfinite(leaf).all()
   for position in row.grads + row.stopped:
-    grad = jax.grad(lambda x: _scalar(fn, args[:position] + (x,) + args[position + 1:]))(args[position])
+    grad = _gradient(fn, args, position)
     assert np.isfinite(grad).all()
     assert np.any(np.asarray(grad)) == (position in row.grads), f"argument {position}"
 
@@ -97,9 +103,7 @@ def test_masked_places_never_matter(row, junk):
       dirty[position] = jnp.where(keep, x, jnp.asarray(junk if jnp.issubdtype(x.dtype, jnp.floating) else 10**6, x.dtype))
   _close(fn(*dirty), fn(*args), 0, 1e-30)
   for position in row.grads:
-    def grad(base):
-      return jax.grad(lambda x: _scalar(fn, (*base[:position], x, *base[position + 1:])))(base[position])
-    _close(grad(dirty), grad(args), 1e-6)
+    _close(_gradient(fn, dirty, position), _gradient(fn, args, position), 1e-6)
 
 
 @pytest.mark.parametrize("row", [r for r in ROWS if r.order], ids=lambda row: row.name)
