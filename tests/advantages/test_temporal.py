@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 import pytest
 
@@ -250,6 +251,23 @@ def test_vmap_moves_no_trajectory(fn, axis):
   reward, value, mask = _batch(0, (16, 16))
   args = (reward, mask) if fn is temporal.reward_to_go else (reward, value, mask)
   assert "transpose" not in str(jax.make_jaxpr(jax.vmap(fn, axis, axis))(*args))
+
+
+@pytest.mark.parametrize("length", [5, 4096, 4099])
+def test_a_large_batch_with_the_trajectories_in_rows(length):
+  """Large enough for `_blocks`, also where T is no multiple of a block or shorter than one."""
+  shape = (8, 1 + 2**16 // length // 8, length)
+  args = _batch(5, shape)
+  one = functools.partial(temporal.gae, gamma=0.99, lam=0.95, bootstrap_value=0.5)
+  operands = *args[:2], np.full((1, 1, 1), 0.99), np.full((1, 1, 1), 0.95), np.full((1, 1, 1), 0.5), args[2] > 0
+  want = jax.jit(functools.partial(recurrence._scan, rule=temporal._GAE, has_mask=True, axis=2))(*operands)
+  batched = jax.vmap(one)
+  close(jax.pmap(batched)(*args)[0], want)
+  mesh = Mesh(np.array(jax.devices()[:8]), ("d",))
+  spread = jax.shard_map(jax.vmap(batched), mesh=mesh, in_specs=PartitionSpec("d"), out_specs=PartitionSpec("d"))
+  close(jax.jit(spread)(*args)[0], want)
+  rows = tuple(jax.device_put(x.reshape(-1, length), NamedSharding(mesh, PartitionSpec("d"))) for x in args)
+  close(jax.jit(batched)(*rows)[0], want.reshape(-1, length))
 
 
 @pytest.mark.parametrize("form", ["_scan", "_blocks", "_associative"])
