@@ -153,7 +153,7 @@ def _map(axes, rows):
   axes.imshow(np.log2(worst), cmap="RdBu", vmin=-4, vmax=4, origin="lower", aspect="auto")
   for i, size in enumerate(CROSS_G):
     for j, length in enumerate(CROSS_T):
-      bold = "bold" if size * length >= trees.REFINE_FROM else "normal"
+      bold = "bold" if trees.refine_is_faster(size, length) else "normal"
       axes.text(j, i, f"{worst[i, j]:.2g}", ha="center", va="center", fontsize=9, fontweight=bold,
                 color="white" if abs(np.log2(worst[i, j])) > 2.6 else "0.1")
   axes.set(xlabel="T", ylabel="G", xticks=range(len(CROSS_T)), xticklabels=CROSS_T, yticks=range(len(CROSS_G)),

@@ -2,7 +2,7 @@
 
 A group of G responses IS a tree, found in two stages. `prefix_lcp` compares tokens (`[G, T]` -> `[G, G]`), the only
 stage whose cost depends on how it is done; every branching is then read from those G x G numbers. A node is the set of
-rows that share a prefix, and its value is their mean reward.
+rows that share a prefix, and its value is their mean reward. A group must live on one device.
 """
 
 import functools
@@ -15,8 +15,6 @@ import jax.numpy as jnp
 
 from rlcore import stats
 from rlcore.types import Array, Rewards, Rollouts
-
-REFINE_FROM = 4096  # tokens in the group, from which a CPU takes "refine": see `_fastest_on_cpu`
 
 
 def prefix_lcp(tokens: Array, valid: Array, *, method: str = "auto") -> Array:
@@ -34,7 +32,8 @@ def prefix_lcp(tokens: Array, valid: Array, *, method: str = "auto") -> Array:
   Args:
     tokens: `[G, T]` integers; junk where `valid` is not set.
     valid: `[G, T]`, > 0 where a token is real. The first gap ends a row.
-    method: static; "auto" (see `_fastest_on_cpu`), "refine", "pairwise", "scan" or "sort".
+    method: static; "refine", "pairwise", "scan", "sort", or "auto": `refine_is_faster` chooses on a CPU, and anything
+      else takes `pairwise`.
 
   Returns:
     `[G, G]` int32, symmetric; the diagonal is each row's own leading valid run.
@@ -284,16 +283,29 @@ def _lcp(tokens: Array, run: Array, method: str) -> Array:
   return methods[method](tokens, run)
 
 
-def _fastest(tokens: Array, run: Array) -> Array:
-  return lax.platform_dependent(tokens, run, cpu=_fastest_on_cpu, default=_pairwise)
+def refine_is_faster(size: int, length: int) -> bool:
+  """Says which method `auto` takes on a CPU for `size` rows of `length` tokens: `refine`, else `pairwise`.
 
+  Measured time of pairwise / refine, one thread, 16 groups under `vmap`, the worse of two kinds of tree
+  (`experiments/bench/trees.py`); stars mark what this function answers:
 
-def _fastest_on_cpu(tokens: Array, run: Array) -> Array:
-  """Takes `pairwise` for few tokens and `refine` from `REFINE_FROM` on.
+      G \\ T     32     64    128    256    512   1024
+        64    0.61   1.2*   2.7*   4.7*    22*    23*
+        32    0.66   1.0*   1.6*   3.0*   7.5*   8.3*
+        16    0.73   0.97   1.3*   2.1*   2.8*   4.3*
+         8    0.69   0.80   1.0    1.3*   1.6*   2.2*
+         4    0.72   0.78   0.76   0.95   1.1*   1.3*
+         2    0.82   0.84   0.82   0.83   0.91   1.0*
 
-@@
+  `scan` and `sort` never win there; their time does not depend on the data.
   """
-  return (_refine if tokens.size >= REFINE_FROM else _pairwise)(tokens, run)
+  return length >= 64 and size * length >= 2048
+
+
+def _fastest(tokens: Array, run: Array) -> Array:
+  # On an accelerator a loop is a chain of small kernels, and all pairs are one; that half of the rule is not measured.
+  on_cpu = _refine if refine_is_faster(*tokens.shape) else _pairwise
+  return lax.platform_dependent(tokens, run, cpu=on_cpu, default=_pairwise)
 
 
 def _pairwise(tokens: Array, run: Array) -> Array:

@@ -285,3 +285,20 @@ def test_one_program_serves_every_coefficient():
     return trees.tempo_advantage(tokens, rewards, WORKED_MASK, td_coef=coef, eps=coef * 0 + 1e-6)
   assert np.any(f(0.0) != f(1.0)) and len(traces) == 1
   assert jax.grad(lambda c: f(c).sum())(1.0) == 0
+
+
+@pytest.mark.parametrize("platform,length,loops", [("cpu", 16, False), ("cpu", 1024, True), ("cuda", 1024, False),
+                                                   ("tpu", 1024, False)])
+def test_auto_picks_by_shape_and_platform(platform, length, loops):
+  tokens = jax.ShapeDtypeStruct((8, length), jnp.int32)
+  lowered = jax.jit(trees.prefix_lcp).trace(tokens, tokens).lower(lowering_platforms=(platform,))
+  assert ("stablehlo.while" in lowered.as_text()) == loops
+
+
+def test_gradients_pass_a_mask_that_is_differentiated():
+  tokens, rewards = WORKED
+  weights = jnp.linspace(0.5, 1, 16).reshape(4, 4)
+  def loss(weights):
+    return jnp.sum(trees.tempo_advantage(tokens, rewards, weights, method="refine") * weights)
+  np.testing.assert_allclose(
+      jax.jit(jax.grad(loss))(weights), _advantage(tokens, rewards, np.ones((4, 4))), rtol=1e-6)
