@@ -1,6 +1,7 @@
 """Samples groups of responses: each prompt is read once, its G responses are drawn in one loop."""
 
 from collections.abc import Sequence
+import math
 
 import chex
 import jax
@@ -11,7 +12,7 @@ from rlcore.types import Array, LanguageModel, PyTree, Rollouts
 
 
 _FIRST_STAGE = 64  # places
-_BLOCK = 64  # tokens
+_SMALLEST_BLOCK = 64  # tokens
 
 
 @custom_batching.custom_vmap
@@ -50,14 +51,21 @@ def _draw(logits: Array, uniform: Array, temperature, top_k: int, top_p) -> tupl
     logits = jnp.where(_keep(logits, top_k, top_p), logits, -jnp.inf)
   shifted = logits - jnp.max(logits, -1, keepdims=True)
   weights = jnp.exp(shifted)
-  blocks = _BLOCK if logits.shape[-1] % _BLOCK == 0 else logits.shape[-1]
-  blocked = weights.reshape(*weights.shape[:-1], -1, blocks)
+  block_size = _block_size(logits.shape[-1])
+  unused = -logits.shape[-1] % block_size
+  padded = jnp.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(0, unused)])
+  blocked = padded.reshape(*weights.shape[:-1], -1, block_size)
   mass = jnp.sum(blocked, -1)
   total = jnp.sum(mass, -1)
   block, rest = _invert(mass, uniform * total)
   token, _ = _invert(jnp.take_along_axis(blocked, block[..., None, None], -2)[..., 0, :], rest)
-  token = (block * blocks + token).astype(jnp.int32)
+  token = (block * block_size + token).astype(jnp.int32)
   return token, jnp.take_along_axis(shifted, token[..., None], -1)[..., 0] - jnp.log(total)
+
+
+def _block_size(vocab_size: int) -> int:
+  """Size of the blocks of a two-level search: about the root of the vocabulary, so that both levels are small."""
+  return max(_SMALLEST_BLOCK, 1 << round(math.log2(vocab_size) / 2))
 
 
 def _invert(weights: Array, target: Array) -> tuple[Array, Array]:
@@ -66,7 +74,8 @@ def _invert(weights: Array, target: Array) -> tuple[Array, Array]:
   Only places with weight are found, whatever rounding does.
   """
   n = weights.shape[-1]
-  running = weights @ jnp.triu(jnp.ones((n, n)))
+  # Highest precision: an accelerator's default would round the sums to a few thousandths.
+  running = jnp.matmul(weights, jnp.triu(jnp.ones((n, n))), precision=jax.lax.Precision.HIGHEST)
   possible = weights > 0
   places = jnp.arange(n)
   hit = jnp.min(jnp.where(possible & (running > target[..., None]), places, n), -1)
