@@ -31,7 +31,7 @@ def make_parts(config: ml_collections.ConfigDict) -> language.LanguageParts:
   return language.LanguageParts(
       model=model,
       task=task,
-      optimizer=state_lib.make_optimizer(config.lr, max_grad_norm=config.max_grad_norm),
+      optimizer=state_lib.make_optimizer(config.lr, max_grad_norm=config.max_grad_norm, warmup_steps=config.lr_warmup),
       advantage_estimator=functools.partial(advantages.tempo, td_coef=config.td_coef),
       policy_loss=functools.partial(losses.clip_policy_loss, clip_low=config.clip_low, clip_high=config.clip_high),
       group_size=config.group_size,
@@ -47,4 +47,6 @@ def make_parts(config: ml_collections.ConfigDict) -> language.LanguageParts:
 def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
   """Makes the experiment of `make_parts`."""
   experiment = language.make_language_experiment(make_parts(config))
+  if config.parallel == "mesh":
+    return mesh_lib.mesh_experiment(experiment, mesh_lib.make_mesh())
   return mesh_lib.pmap_experiment(experiment) if config.parallel == "pmap" else experiment

@@ -40,9 +40,18 @@ def constrain_to(mesh: Mesh) -> Callable[[PyTree], PyTree]:
   return lambda tree: jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, sharding), tree)
 
 
-def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
-  """Puts a whole copy of every array on each device of the mesh."""
-  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+def mesh_experiment(experiment: Experiment, mesh: Mesh) -> Experiment:
+  """Starts an experiment with its state on every device of a mesh, so that no program compiles twice.
+
+  Args:
+    experiment: made with `LanguageParts.constrain=constrain_to(mesh)`.
+    mesh: the mesh.
+
+  Returns:
+    The experiment.
+  """
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  return experiment._replace(init=lambda key: jax.device_put(experiment.init(key), everywhere))
 
 
 def pmap_experiment(experiment: Experiment, *, axis_name: str = DATA, devices: int | None = None) -> Experiment:

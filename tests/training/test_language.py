@@ -86,7 +86,8 @@ def test_old_log_probs_are_the_trainers():
 def test_every_form_gives_the_same_numbers(form):
   if form == "mesh":
     mesh = mesh_lib.make_mesh()
-    experiment = language.make_language_experiment(_parts(constrain=mesh_lib.constrain_to(mesh)))
+    experiment = mesh_lib.mesh_experiment(
+        language.make_language_experiment(_parts(constrain=mesh_lib.constrain_to(mesh))), mesh)
   elif form == "pmap":
     experiment = mesh_lib.pmap_experiment(language.make_language_experiment(_parts(axis_name=mesh_lib.DATA)))
   elif form == "microbatches":
