@@ -33,9 +33,9 @@ def group_advantage(
     rewards: `[G]`.
     mask: `[G]` or None, > 0 where a member exists; the others get 0 and count nowhere.
     center: static. "mean"; "leave_one_out", the mean of the other members; "median"; "none".
-    scale: static, the spread of the rewards, whatever the center. "std", about the mean; "mad", the median distance from
-      the median; "mean_abs", the mean distance from the median; "none". More than half of the rewards being equal (one
-      success in eight) makes mad 0; there mean_abs stands in, otherwise the rest would be divided by eps.
+    scale: static, the spread of the rewards, whatever the center. "std", about the mean; "mad", the median distance
+      from the median; "mean_abs", the mean distance from the median; "none". More than half of the rewards being equal
+      (one success in eight) makes mad 0; there mean_abs stands in, otherwise the rest would be divided by eps.
     ddof: the std's divisor is `n - ddof`; 1 as in torch, and in the GRPO implementations built on it.
     eps: added to the scale (not to "none").
     axis_name: mapped axes whose members all form one group.

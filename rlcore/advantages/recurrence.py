@@ -1,8 +1,9 @@
 """One reverse linear recurrence, the arithmetic of every estimator in `temporal.py`.
 
-A batch of trajectories comes as `[B, T]` (`vmap` over axis 0) or as `[T, B]` (`vmap` over axis 1), and the fast way through
-memory is not the same. A function of one trajectory cannot know which it is in, so the recurrence is a primitive that,
-as `jax.lax.cumsum` does, carries its time axis along: `vmap` then moves nothing, and the lowering chooses (`_on_cpu`).
+A batch of trajectories comes as `[B, T]` (`vmap` over axis 0) or as `[T, B]` (`vmap` over axis 1), and the fast way
+through memory is not the same. A function of one trajectory cannot know in which it is, so the recurrence is a
+primitive that carries its time axis along, as `jax.lax.cumsum` does: `vmap` moves nothing, and the lowering chooses the
+form (`_on_cpu`).
 """
 
 from collections.abc import Callable
@@ -27,7 +28,7 @@ class Rule(NamedTuple):
   Attributes:
     coefficients: `(*inputs) -> (offset, factor)`; the carry that leaves a step, towards earlier ones, is
       `offset + factor * carry`, where `carry` entered it from later ones.
-    output: `(carry, *inputs) -> output`, given the carry that enters the step.
+    output: `(entering, leaving, *inputs) -> output`, given the carry before and after the step.
   """
 
   coefficients: Callable[..., tuple[Array, Array]]
@@ -75,7 +76,7 @@ def _recurrence_jvp(rule, has_mask, primals, tangents):
 _compiled = jax.jit(_recurrence, static_argnums=(0, 1))  # a bare primitive could not run outside of jit
 
 
-_HEADS = Rule(lambda offset, factor: (offset, factor), lambda carry, offset, factor: carry)
+_HEADS = Rule(lambda offset, factor: (offset, factor), lambda entering, leaving, offset, factor: entering)
 
 
 def _step(rule: Rule, has_mask: bool) -> Rule:
@@ -87,8 +88,8 @@ def _step(rule: Rule, has_mask: bool) -> Rule:
     offset, factor = rule.coefficients(*operands[:-1])
     return jnp.where(operands[-1], offset, 0), jnp.where(operands[-1], factor, 1)
 
-  def output(carry, *operands):
-    return jnp.where(operands[-1], rule.output(carry, *operands[:-1]), 0)
+  def output(entering, leaving, *operands):
+    return jnp.where(operands[-1], rule.output(entering, leaving, *operands[:-1]), 0)
 
   return Rule(coefficients, output)
 
@@ -99,20 +100,21 @@ def _split(operands, has_mask):
   return operands[place], operands[:place] + operands[place + 1:]
 
 
-def _scan(*operands: Array, rule: Rule, has_mask: bool, axis: int) -> Array:
+def _scan(*operands: Array, rule: Rule, has_mask: bool, axis: int, unroll: int = 1) -> Array:
   """Goes step by step; what is read is read once, in the order of memory if `axis` is 0."""
   step = _step(rule, has_mask)
   init, operands = _split([jnp.moveaxis(x, axis, 0) for x in operands], has_mask)
   moving = [x.shape[0] == operands[0].shape[0] for x in operands]
   constant = [x[0] for x in operands]
 
-  def body(carry, xs):
+  def body(entering, xs):
     xs = [x if moves else y for x, moves, y in zip(xs, moving, constant)]
     offset, factor = step.coefficients(*xs)
-    return offset + factor * carry, step.output(carry, *xs)
+    leaving = offset + factor * entering
+    return leaving, step.output(entering, leaving, *xs)
 
   xs = [x if moves else None for x, moves in zip(operands, moving)]
-  _, outputs = lax.scan(body, _like_carry(init[0], step.coefficients(*constant)), xs, reverse=True)
+  _, outputs = lax.scan(body, _like_carry(init[0], step.coefficients(*constant)), xs, reverse=True, unroll=unroll)
   return jnp.moveaxis(outputs, 0, axis)
 
 
@@ -122,30 +124,31 @@ def _like_carry(init, coefficients):
   return jnp.where(offset == factor, init, init)
 
 
-def _blocks(*operands: Array, rule: Rule, has_mask: bool, axis: int) -> Array:
-  """Composes the steps of each block of `_BLOCK`, scans over blocks, then solves all blocks at once; `axis` is the last.
+def _blocks(*operands: Array, rule: Rule, has_mask: bool, axis: int, block: int = _BLOCK) -> Array:
+  """Composes the steps of each block, scans over blocks, then solves all blocks at once; `axis` is the last.
 
   Every pass runs along the last axis, where the trajectory lies, and nothing is transposed but one carry per block.
-  In the last pass element i of a block takes the steps of its block from the last down to i + 1: half of `_BLOCK` times
-  the arithmetic, but all of it vectorised.
+  In the last pass element i of a block takes the steps of its block from the last down to i + 1: `block` / 2
+  times the arithmetic, but all of it vectorised.
   """
   step = _step(rule, has_mask)
   length = operands[0].shape[axis]
-  cut = lambda x: x.reshape(*x.shape[:-1], -1, _BLOCK) if x.shape[-1] == length else x[..., None]
+  cut = lambda x: x.reshape(*x.shape[:-1], -1, block) if x.shape[-1] == length else x[..., None]
   init, operands = _split(operands, has_mask)
   operands = [cut(x) for x in operands]
   at = lambda s: step.coefficients(*(x[..., s:s + 1] if x.shape[-1] > 1 else x for x in operands))
-  offset, factor = at(_BLOCK - 1)
-  for s in range(_BLOCK - 2, -1, -1):
+  offset, factor = at(block - 1)
+  for s in range(block - 2, -1, -1):
     offset_s, factor_s = at(s)
     offset, factor = offset_s + factor_s * offset, factor_s * factor
   offset, factor = jnp.broadcast_arrays(offset[..., 0], factor[..., 0])
   carry = _scan(offset, factor, init, rule=_HEADS, has_mask=False, axis=axis)[..., None]
-  place = lax.broadcasted_iota(jnp.int32, (1,) * (axis + 1) + (_BLOCK,), axis + 1)
-  for s in range(_BLOCK - 1, 0, -1):
+  place = lax.broadcasted_iota(jnp.int32, (1,) * (axis + 1) + (block,), axis + 1)
+  for s in range(block - 1, 0, -1):
     offset, factor = at(s)
     carry = jnp.where(place < s, offset + factor * carry, carry)
-  outputs = step.output(carry, *operands)
+  offset, factor = step.coefficients(*operands)
+  outputs = step.output(carry, offset + factor * carry, *operands)
   return outputs.reshape(*outputs.shape[:-2], length)
 
 
@@ -154,19 +157,16 @@ def _associative(*operands: Array, rule: Rule, has_mask: bool, axis: int) -> Arr
   step = _step(rule, has_mask)
   init, operands = _split(operands, has_mask)
   offset, factor = jnp.broadcast_arrays(*step.coefficients(*operands))
-  later = lambda x: lax.slice_in_dim(x, 1, None, axis=axis)
   compose = lambda late, early: (early[0] + early[1] * late[0], early[1] * late[1])
-  offset, factor = lax.associative_scan(compose, (later(offset), later(factor)), reverse=True, axis=axis)
-  carry = offset + factor * init
-  last = jnp.broadcast_to(init, carry.shape[:axis] + (1,) + carry.shape[axis + 1:])
-  return step.output(jnp.concatenate([carry, last], axis), *operands)
+  offset, factor = lax.associative_scan(compose, (offset, factor), reverse=True, axis=axis)
+  leaving = offset + factor * init
+  last = jnp.broadcast_to(init, leaving.shape[:axis] + (1,) + leaving.shape[axis + 1:])
+  entering = jnp.concatenate([lax.slice_in_dim(leaving, 1, None, axis=axis), last], axis)
+  return step.output(entering, leaving, *operands)
 
 
 def _on_cpu(*operands: Array, rule: Rule, has_mask: bool, axis: int) -> Array:
-  """Picks the form. CPU milliseconds of one thread, 1024 trajectories of 1024 steps, advantages with discount arrays:
-
-  TABLE
-  """
+  """Picks the form."""
   scan, blocks = (functools.partial(form, rule=rule, has_mask=has_mask, axis=axis) for form in (_scan, _blocks))
   length = operands[0].shape[axis]
   if axis < operands[0].ndim - 1 or operands[0].size < _SMALL:

@@ -9,6 +9,8 @@ Every function sees ONE trajectory `[T]`; `jax.vmap` makes of it a batch of `[B,
   over, without a discount, as if it were not there; it gets 0, and a reward on it is lost.
 """
 
+import functools
+
 import chex
 import jax
 from jax import lax
@@ -49,7 +51,7 @@ def gae(
   Reference: GAE, arXiv:1506.02438, eq. 16; with masks: multi-turn guide, arXiv:2510.01132, and PPR, arXiv:2509.25598.
   """
   if truncated is not None and value_tp1 is None:
-    raise ValueError("truncated needs value_tp1: the state in which an episode was cut off is not that of the next step")
+    raise ValueError("truncated needs value_tp1: an episode was not cut off in the state of the next step")
   rewards, values, gamma, lam, mask, bootstrap_value, value_tp1, truncated = lax.stop_gradient(
       (rewards, values, gamma, lam, mask, bootstrap_value, value_tp1, truncated))
   rewards, values = _checked((rewards, values), (mask, value_tp1, truncated), gamma)
@@ -133,11 +135,7 @@ def n_step_returns(
   if truncated is not None:
     ends |= jnp.asarray(truncated) > 0
 
-  def extend(_, target):
-    return reward_t + discount_t * jnp.where(ends, value_tp1, target[jnp.minimum(following, length - 1)])
-
-  one_step = reward_t + discount_t * jnp.where(ends, value_tp1, value_tp1)
-  return jnp.where(keep, lax.fori_loop(1, n, extend, one_step), 0)
+  return jnp.where(keep, _bootstrapped(reward_t, discount_t, value_tp1, following, ends, n), 0)
 
 
 def reward_to_go(
@@ -215,6 +213,15 @@ def _checked(trajectories, optional, *factors) -> list[Array]:
   return arrays
 
 
+@functools.partial(jax.jit, static_argnames="n")  # outside of `jit` a loop would be compiled anew at every call
+def _bootstrapped(reward, discount, value_tp1, following, ends, n):
+  """Goes n steps along the pointers `following`, then takes the value."""
+  def extend(_, target):
+    return reward + discount * jnp.where(ends, value_tp1, target[jnp.minimum(following, reward.shape[0] - 1)])
+  one_step = reward + discount * jnp.where(ends, value_tp1, value_tp1)  # inside of `shard_map`, varies as `ends` does
+  return lax.fori_loop(1, n, extend, one_step)
+
+
 def _counted(x: Array, mask: Array | None, zero: Array) -> Array:
   """Masks `x` with the help of an array that is 0 where the mask is not set.
 
@@ -228,12 +235,8 @@ def _ends(like: Array, mask: Array) -> Array:
   return 1 - reverse_recurrence(_FOLLOWED, (lax.stop_gradient(like),), mask)
 
 
-def _rule(coefficients) -> Rule:
-  """A recurrence whose output is the carry that leaves the step."""
-  def output(carry, *inputs):
-    offset, factor = coefficients(*inputs)
-    return offset + factor * carry
-  return Rule(coefficients, output)
+def _leaving(entering, leaving, *_):
+  return leaving
 
 
 def _unless(truncated, x):
@@ -259,11 +262,12 @@ def _vtrace_coefficients(*inputs):
 # the mask both the value and the advantage of the next counted step have to be brought along.
 _GAE = Rule(
     lambda reward, value, gamma, lam: ((1 - lam) * value + lam * reward, lam * gamma),
-    lambda carry, reward, value, gamma, lam: reward + gamma * carry - value)
-_TD_SUM = _rule(
+    lambda entering, leaving, reward, value, gamma, lam: reward + gamma * entering - value)
+_TD_SUM = Rule(
     lambda reward, value, value_tp1, gamma, lam, truncated:
-    (reward + gamma * value_tp1 - value, _unless(truncated, gamma * lam)))
-_LAMBDA_RETURN = _rule(_lambda_coefficients)
-_RETURN = _rule(lambda reward, gamma: (reward, gamma))
-_FOLLOWED = Rule(lambda like: (jnp.ones_like(like), jnp.zeros_like(like)), lambda carry, like: carry)
-_VTRACE = Rule(_vtrace_coefficients, lambda carry, *inputs: _unless(inputs[-1], carry))
+    (reward + gamma * value_tp1 - value, _unless(truncated, gamma * lam)), _leaving)
+_LAMBDA_RETURN = Rule(_lambda_coefficients, _leaving)
+_RETURN = Rule(lambda reward, gamma: (reward, gamma), _leaving)
+_FOLLOWED = Rule(
+    lambda like: (jnp.ones_like(like), jnp.zeros_like(like)), lambda entering, leaving, like: entering)
+_VTRACE = Rule(_vtrace_coefficients, lambda entering, leaving, *inputs: _unless(inputs[-1], entering))

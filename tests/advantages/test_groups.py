@@ -125,7 +125,8 @@ def test_a_forgotten_vmap_fails():
 
 
 @pytest.mark.parametrize("rewards, tol, want", [
-    ([1, 1, 1], 0.0, True), ([1, 0, 1], 0.0, False), ([0.5, 0.6], 0.2, True), ([0.5, 0.6], 0.05, False), ([4], 0.0, True)])
+    ([1, 1, 1], 0.0, True), ([1, 0, 1], 0.0, False), ([0.5, 0.6], 0.2, True), ([0.5, 0.6], 0.05, False),
+    ([4], 0.0, True)])
 def test_degenerate_groups(rewards, tol, want):
   assert bool(groups.degenerate_group(jnp.array(rewards, jnp.float32), tol=tol)) is want
 

@@ -1,4 +1,4 @@
-"""Credit along a trajectory against sums written from the definitions, in float64, one step and one horizon at a time."""
+"""Credit along a trajectory against sums written from the definitions, in float64, one step and horizon at a time."""
 
 import functools
 
@@ -115,9 +115,6 @@ def test_lambda_returns_mix_all_horizons(case):
   close(temporal.lambda_returns(*clean, 0.8, truncated=truncated), want)
 
 
-n_step_returns = jax.jit(temporal.n_step_returns, static_argnums=3)
-
-
 @oracle_test(2)
 def test_n_step_returns(case):
   (reward, value_tp1, discount, _), mask, truncated = case
@@ -125,7 +122,7 @@ def test_n_step_returns(case):
     for cut in (None, truncated):
       path = Oracle(mask, cut)
       want = path.per_step(lambda t: path.n_step(t, n, reward, discount, value_tp1))
-      close(n_step_returns(reward, discount, value_tp1, n, mask, truncated=cut), want)
+      close(temporal.n_step_returns(reward, discount, value_tp1, n, mask, truncated=cut), want)
 
 
 @oracle_test(1)
@@ -188,7 +185,7 @@ def test_estimators_agree_where_they_should():
 
 
 def test_an_episode_ends_in_the_middle():
-  """Two episodes in one trajectory are two trajectories; termination forgets the next value, truncation keeps its own."""
+  """Two episodes in one trajectory are two trajectories, whether the first terminates or is cut off."""
   rng = np.random.default_rng(1)
   reward, value, value_tp1 = rng.normal(size=(3, 10)).astype(np.float32)
   for discount, end in ((0.0, None), (0.9, np.eye(10)[3])):
@@ -283,6 +280,14 @@ def test_every_form_gives_the_same(form, has_mask):
   close(jax.jit(functools.partial(run, axis=1))(*operands), want)
   if form != "_blocks":
     close(jax.jit(functools.partial(run, axis=0))(*(x.T for x in operands)).T, want)
+
+
+@pytest.mark.parametrize("platform, loops", [("cpu", True), ("cuda", False), ("tpu", False)])
+def test_accelerators_do_not_loop(platform, loops):
+  """A loop would launch its kernels once per step."""
+  batched = jax.jit(jax.vmap(lambda r, v: temporal.gae(r, v, None, 0.9, 0.8)))
+  lowered = batched.trace(jnp.ones((4, 32)), jnp.ones((4, 32))).lower(lowering_platforms=(platform,))
+  assert ("while" in lowered.as_text()) is loops
 
 
 def test_returns_are_differentiable_in_both_modes():
