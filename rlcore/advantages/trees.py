@@ -320,12 +320,15 @@ def _refine(tokens: Array, run: Array) -> Array:
   rows = jnp.arange(size, dtype=jnp.int32)
 
   def compare(begin, leader):
-    """Returns how many tokens every row shares with its leader, up to the end of the block."""
+    """Returns where every row parts from its leader, or ends, up to this block's end.
+
+    Where the leader ends does not matter: any one string of tokens tells the rows of a node apart.
+    """
     start = jnp.minimum(begin, length - block)  # the last block may overlap the one before it, whose tokens agree
     here = lax.dynamic_slice_in_dim(tokens, start, block, axis=1)
     agrees = here == here.at[leader].get(mode="promise_in_bounds")
     parts = start + jnp.min(jnp.where(agrees, block, jnp.arange(block, dtype=jnp.int32)), axis=1)
-    return jnp.minimum(parts, jnp.minimum(run, run[leader]))
+    return jnp.minimum(parts, run)
 
   def undivided(carry):
     begin, _, parts = carry
