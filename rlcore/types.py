@@ -100,7 +100,7 @@ PolicyLoss = Callable[[Array, Any, Array], tuple[Array, Metrics]]
 
 
 class LanguageModel(NamedTuple):
-  """What sampling and training need of an autoregressive model: five pure functions of its parameters.
+  """What sampling and training need of an autoregressive model: pure functions of its parameters.
 
   Sequences are `[B, S]`, padded on the left of the prompt and on the right of the response; positions count the
   tokens whose mask is set, so padding never shifts a position.
@@ -115,6 +115,9 @@ class LanguageModel(NamedTuple):
       `index` (scalar int32) of each row.
     extend: `(cache, max_new_tokens) -> cache`, with room for that many response tokens in all; what was there stays.
     vocab_size: V, the number of tokens that can be drawn.
+    respond: `(params, prompts [B, P], mask [B, P], tokens [B, G, T], mask [B, G, T]) -> [B, G, T, D]`; entry t has seen
+      the prompt and tokens 0..t-1 of its response. Each prompt is processed once for its group. None where a model
+      has no better way than `hidden` of whole sequences.
   """
 
   init: Callable[[Array], PyTree]
@@ -124,6 +127,7 @@ class LanguageModel(NamedTuple):
   step: Callable[[PyTree, PyTree, Array, Array], tuple[Array, PyTree]]
   extend: Callable[[PyTree, int], PyTree]
   vocab_size: int
+  respond: Callable[[PyTree, Array, Array, Array, Array], Array] | None = None
 
 
 class Task(NamedTuple):

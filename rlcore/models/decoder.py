@@ -125,7 +125,9 @@ def _rotate(config: DecoderConfig, x: Array, rotation: tuple[Array, Array]) -> A
 
 
 def _matmul(config: DecoderConfig, x: Array, weight: Array) -> Array:
-  return x @ weight.astype(config.dtype)
+  # flat rows: the gradient of `weight` is then one product that needs no transposed copy
+  flat = x.reshape(-1, x.shape[-1]) @ weight.astype(config.dtype)
+  return flat.reshape(*x.shape[:-1], -1)
 
 
 def _queries_keys_values(config: DecoderConfig, layer: PyTree, x: Array, rotation: PyTree) -> tuple[Array, ...]:
@@ -139,10 +141,11 @@ def _queries_keys_values(config: DecoderConfig, layer: PyTree, x: Array, rotatio
 
 
 def _after_attention(config: DecoderConfig, layer: PyTree, x: Array, attended: Array) -> Array:
-  x = x + _matmul(config, attended.reshape(*x.shape[:-1], -1), layer["o"])
+  shape = x.shape
+  matmul = lambda x, name: _matmul(config, x, layer[name])
+  x = x.reshape(-1, config.dim) + matmul(attended.reshape(-1, config.heads * config.head_dim), "o")
   h = _rms_norm(config, x, layer["mlp_norm"])
-  return x + _matmul(config, jax.nn.silu(_matmul(config, h, layer["gate"])) * _matmul(config, h, layer["up"]),
-                     layer["down"])
+  return (x + matmul(jax.nn.silu(matmul(h, "gate")) * matmul(h, "up"), "down")).reshape(shape)
 
 
 def _embed(config: DecoderConfig, params: PyTree, tokens: Array) -> Array:
@@ -154,13 +157,20 @@ def _check_length(config: DecoderConfig, length: int, what: str):
     raise ValueError(f"{what} is {length} tokens long, but the context is {config.context}")
 
 
+def _causal(counted: Array, queries: int) -> Array:
+  """Which of the places `[B, S]` each of the last `queries` places sees: `[B, 1, queries, S]`."""
+  length = counted.shape[-1]
+  own = jnp.arange(length - queries, length)[:, None]
+  places = jnp.arange(length)
+  # a place that is masked out may look at itself: its row of the softmax must not be empty
+  return ((places <= own) & counted[:, None, :] | (places == own))[:, None]
+
+
 def _forward(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array) -> tuple[Array, PyTree]:
   """Returns `[B, S, D]` before the final norm and the keys and values `[B, S, kv_heads, K]` of each layer."""
   counted = mask > 0
   rotation = _rotation(config, jnp.maximum(jnp.cumsum(counted, -1) - 1, 0))
-  square = jnp.tril(jnp.ones((tokens.shape[-1],) * 2, bool))
-  # a place that is masked out may look at itself: its row of the softmax must not be empty
-  visible = (square & counted[:, None, :] | jnp.eye(tokens.shape[-1], dtype=bool))[:, None]
+  visible = _causal(counted, tokens.shape[1])
 
   def block(x, layer):
     q, k, v = _queries_keys_values(config, layer, x, rotation)
@@ -169,8 +179,40 @@ def _forward(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array) 
 
   if config.remat:
     block = jax.checkpoint(block)
-  x = _embed(config, params, jnp.where(counted, tokens, 0))
-  return _through_layers(config, block, x, params["layers"])
+  return _through_layers(config, block, _embed(config, params, jnp.where(counted, tokens, 0)), params["layers"])
+
+
+def respond(config: DecoderConfig, params: PyTree, prompts: Array, prompt_mask: Array, tokens: Array,
+            mask: Array) -> Array:
+  """Runs each prompt `[B, P]` once and its responses `[B, G, T]` after it; see `LanguageModel.respond`."""
+  batch, group, length = tokens.shape
+  _check_length(config, prompts.shape[1] + length, f"the prompt ({prompts.shape[1]}) with its response ({length})")
+  prompt_on, response_on = prompt_mask > 0, mask[..., :-1].reshape(batch * group, -1) > 0
+  repeat = lambda x: jnp.repeat(x, group, 0)
+  join = lambda prompt, response: jnp.concatenate([prompt.reshape(-1, *prompt.shape[2:]),
+                                                   response.reshape(-1, *response.shape[2:])])
+  split = lambda x: (x[:prompts.size].reshape(*prompts.shape, *x.shape[1:]),
+                     x[prompts.size:].reshape(*response_on.shape, *x.shape[1:]))
+  every_on = jnp.concatenate([repeat(prompt_on), response_on], 1)
+  position = jnp.maximum(jnp.cumsum(every_on, -1) - 1, 0)
+  position = join(position.reshape(batch, group, -1)[:, 0, :prompts.shape[1]], position[:, prompts.shape[1]:])
+  rotation = _rotation(config, position)
+  prompt_sees, response_sees = _causal(prompt_on, prompts.shape[1]), _causal(every_on, length - 1)
+
+  def block(x, layer):
+    (q0, q1), (k0, k1), (v0, v1) = map(split, _queries_keys_values(config, layer, x, rotation))
+    every = lambda prompt, response: jnp.concatenate([repeat(prompt), response], 1)
+    attended = join(jax.nn.dot_product_attention(q0, k0, v0, mask=prompt_sees),
+                    jax.nn.dot_product_attention(q1, every(k0, k1), every(v0, v1), mask=response_sees))
+    return _after_attention(config, layer, x, attended), None
+
+  if config.remat:
+    block = jax.checkpoint(block)
+  flat = join(jnp.where(prompt_on, prompts, 0), jnp.where(response_on, tokens[..., :-1].reshape(response_on.shape), 0))
+  x, _ = _through_layers(config, block, _embed(config, params, flat), params["layers"])
+  before, after = split(_rms_norm(config, x, params["final_norm"]))
+  first = jnp.broadcast_to(before[:, None, -1:], (batch, group, 1, config.dim))
+  return jnp.concatenate([first, after.reshape(batch, group, -1, config.dim)], 2)
 
 
 def _through_layers(config: DecoderConfig, block, x: Array, layers: PyTree) -> tuple[Array, PyTree]:
@@ -284,4 +326,4 @@ def make_decoder(config: DecoderConfig) -> LanguageModel:
   """
   bind = lambda function: lambda *args: function(config, *args)
   return LanguageModel(init=bind(init), hidden=bind(hidden), logits=bind(logits), prefill=bind(prefill),
-                       step=bind(step), extend=bind(extend), vocab_size=config.vocab_size)
+                       step=bind(step), extend=bind(extend), respond=bind(respond), vocab_size=config.vocab_size)

@@ -17,39 +17,70 @@ def token_log_probs(
     *,
     temperature: float | Array = 1.0,
     valid: Array | None = None,
-    chunk_size: int = 4,
+    chunk_size: int = 128,
     with_entropy: bool = False,
 ) -> Array | tuple[Array, Array]:
-  """Scores the tokens of responses under the model, a few places at a time.
+  """Scores the tokens of responses under the model, a few at a time.
 
-  The logits of `chunk_size` places of every response exist at a time, in the backward pass too (they are computed
-  again there).
+  The logits of about `chunk_size` tokens exist at a time, in the backward pass too (they are computed again there).
+  Responses that share a prompt are best given as groups, `[B, G, T]` with prompts `[B, P]`: each prompt then runs once.
 
   Args:
     model: the policy.
     params: its parameters.
-    prompts: `[N, P]` int32, padded on the left.
-    prompt_mask: `[N, P]`.
-    tokens: `[N, T]` int32, padded on the right.
-    mask: `[N, T]`, 1 where a log-probability is wanted.
-    temperature: divides the logits; that of sampling, so that the results are those of the sampler.
-    valid: `[N, T]`, 1 where `tokens` is part of the sequence, `mask` or not; None means `mask`.
-    chunk_size: places of each response at a time (static).
+    prompts: `[N, P]` int32, padded on the left, one prompt a response; or `[B, P]`, one a group.
+    prompt_mask: like `prompts`.
+    tokens: `[N, T]` int32, padded on the right; or `[B, G, T]`.
+    mask: like `tokens`, 1 where a log-probability is wanted.
+    temperature: divides the logits; that of sampling, so that the results are those of the sampler. (Top-k and top-p
+      are not undone: what they cut off has a log-probability here.)
+    valid: like `tokens`, 1 where `tokens` is part of the sequence, `mask` or not; None means `mask`.
+    chunk_size: tokens of the batch at a time (static), at least one place of every response.
     with_entropy: also return the entropy of each place's distribution (static).
 
   Returns:
-    log_probs `[N, T]` float32, 0 where `mask` is 0; with `with_entropy` also the entropy, same shape, in nats.
+    log_probs float32 in the shape of `tokens`, 0 where `mask` is 0; with `with_entropy` a pair with the entropy in
+    nats, same shape.
 
-  Reference: chunked log-probabilities as in linear cross-entropy kernels, arXiv:2411.09009, section 4.
+  Raises:
+    ValueError: if prompt and response do not fit the model's context.
+
+  Reference: chunked log-probabilities as in Cut Your Losses, arXiv:2411.09009, section 4.
   """
-  chex.assert_rank([prompts, prompt_mask, tokens, mask], 2)
+  chex.assert_rank([prompts, prompt_mask], 2)
+  chex.assert_rank([tokens, mask], {2, 3})
   chex.assert_equal_shape([prompts, prompt_mask])
   chex.assert_equal_shape([tokens, mask])
-  length = tokens.shape[1]
-  sequence = jnp.concatenate([prompts, tokens], 1)
-  present = jnp.concatenate([prompt_mask > 0, (mask if valid is None else valid) > 0], 1)
-  hidden = model.hidden(params, sequence[:, :-1], present[:, :-1])[:, prompts.shape[1] - 1:]
+  valid = mask if valid is None else valid
+  hidden = _hidden_before(model, params, prompts, prompt_mask, tokens, valid)
+  rows = lambda x: x.reshape(-1, *x.shape[tokens.ndim - 1:])
+  out = _chunked(model, params, rows(hidden), rows(tokens), rows(mask > 0), temperature, chunk_size, with_entropy)
+  out = tuple(x.reshape(tokens.shape) for x in out)
+  return out if with_entropy else out[0]
 
+
+def _hidden_before(model, params, prompts, prompt_mask, tokens, valid) -> Array:
+  """Returns the hidden state that predicts each response token, `[..., T, D]`."""
+  if model.respond is not None:
+    grouped = tokens.ndim == 3
+    if not grouped:
+      tokens, valid = tokens[:, None], valid[:, None]
+    hidden = model.respond(params, prompts, prompt_mask, tokens, valid)
+    return hidden if grouped else hidden[:, 0]
+  if tokens.ndim == 3:
+    prompts, prompt_mask = (jnp.repeat(x, tokens.shape[1], 0) for x in (prompts, prompt_mask))
+  flat = lambda x: x.reshape(-1, x.shape[-1])
+  sequence = jnp.concatenate([prompts, flat(tokens)], 1)[:, :-1]
+  present = jnp.concatenate([prompt_mask > 0, flat(valid) > 0], 1)[:, :-1]
+  hidden = model.hidden(params, sequence, present)[:, prompts.shape[1] - 1:]
+  return hidden.reshape(*tokens.shape, -1)
+
+
+def _chunked(model, params, hidden, tokens, counted, temperature, chunk_size, with_entropy) -> tuple[Array, ...]:
+  """Maps `hidden [N, T, D]` to log-probabilities (and entropies) `[N, T]`, some places of every row at a time."""
+  count, length = tokens.shape
+
+  @jax.checkpoint
   def chunk(hidden, tokens, counted):
     logits = model.logits(params, hidden) / temperature
     log_z = jax.nn.logsumexp(logits, -1)
@@ -60,11 +91,12 @@ def token_log_probs(
       out += (jnp.where(counted, log_z - mean, 0),)
     return out
 
-  count = -(-length // chunk_size)
-  split = lambda x: jnp.moveaxis(
-      jnp.pad(x, [(0, 0), (0, count * chunk_size - length)] + [(0, 0)] * (x.ndim - 2)).reshape(
-          x.shape[0], count, chunk_size, *x.shape[2:]), 1, 0)
-  pieces = (split(hidden), split(tokens), split(mask > 0))
-  _, out = jax.lax.scan(lambda _, piece: (None, jax.checkpoint(chunk)(*piece)), None, pieces)
-  out = tuple(jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)[:, :length] for x in out)
-  return out if with_entropy else out[0]
+  places = min(max(chunk_size // count, 1), length)
+  chunks = -(-length // places)
+
+  def cut(x):
+    x = jnp.pad(x, [(0, 0), (0, chunks * places - length)] + [(0, 0)] * (x.ndim - 2))
+    return jnp.moveaxis(x.reshape(count, chunks, places, *x.shape[2:]), 1, 0)
+
+  _, out = jax.lax.scan(lambda _, piece: (None, chunk(*piece)), None, tuple(map(cut, (hidden, tokens, counted))))
+  return tuple(jnp.moveaxis(x, 0, 1).reshape(count, -1)[:, :length] for x in out)

@@ -1,7 +1,8 @@
 """Samples groups of responses: each prompt is read once, its G responses are drawn in one loop."""
 
 from collections.abc import Sequence
-import math
+import functools
+from typing import Any
 
 import chex
 import jax
@@ -10,9 +11,7 @@ import jax.numpy as jnp
 
 from rlcore.types import Array, LanguageModel, PyTree, Rollouts
 
-
-_FIRST_STAGE = 64  # places
-_SMALLEST_BLOCK = 64  # tokens
+_FIRST_STAGE = 64  # response places the cache has room for at first
 
 
 @custom_batching.custom_vmap
@@ -30,59 +29,81 @@ def _any_of_all(axis_size, in_batched, flags):
   return _any(flags), False
 
 
-def _keep(logits: Array, top_k: int, top_p: float | Array) -> Array:
-  """Marks the tokens that top-k and then top-p leave: `[..., V]` bool."""
-  order = jnp.argsort(-logits, -1, stable=True)
-  ranks = jnp.argsort(order, -1)
-  keep = ranks < top_k if top_k else jnp.ones(logits.shape, bool)
-  probs = jax.nn.softmax(jnp.where(keep, logits, -jnp.inf), -1)
-  ordered = jnp.take_along_axis(probs, order, -1)
-  before = jnp.cumsum(ordered, -1) - ordered
-  return keep & (jnp.take_along_axis(before, ranks, -1) < top_p)
+def _is_number(x: Any, value: float) -> bool:
+  return isinstance(x, (int, float)) and x == value
 
 
-def _draw(logits: Array, uniform: Array, temperature, top_k: int, top_p) -> tuple[Array, Array]:
-  """Draws one token a row by inverting the distribution function; returns it with its log-probability."""
-  if isinstance(temperature, (int, float)) and temperature == 0:
-    tokens = jnp.argmax(logits, -1).astype(jnp.int32)
-    return tokens, jnp.zeros(tokens.shape, jnp.float32)
-  logits = logits / temperature
-  if top_k or not (isinstance(top_p, (int, float)) and top_p >= 1):
-    logits = jnp.where(_keep(logits, top_k, top_p), logits, -jnp.inf)
-  shifted = logits - jnp.max(logits, -1, keepdims=True)
-  weights = jnp.exp(shifted)
-  block_size = _block_size(logits.shape[-1])
-  unused = -logits.shape[-1] % block_size
-  padded = jnp.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(0, unused)])
-  blocked = padded.reshape(*weights.shape[:-1], -1, block_size)
-  mass = jnp.sum(blocked, -1)
-  total = jnp.sum(mass, -1)
-  block, rest = _invert(mass, uniform * total)
-  token, _ = _invert(jnp.take_along_axis(blocked, block[..., None, None], -2)[..., 0, :], rest)
-  token = (block * block_size + token).astype(jnp.int32)
-  return token, jnp.take_along_axis(shifted, token[..., None], -1)[..., 0] - jnp.log(total)
+def _fewest(keys: Array, weights: Array, target: float | Array) -> Array:
+  """Marks the fewest greatest `keys [..., V]` (uint32) whose weights sum to `target`; ties by place.
+
+  Bisects for the least key taken. Sorting the vocabulary costs several times more.
+  """
+  heavy = lambda level: jnp.sum(jnp.where(keys >= level[..., None], weights, 0), -1) >= target
+
+  def halve(_, bounds):
+    low, high = bounds  # `low` and all above reach the target, `high` and all above do not
+    middle = low + (high - low) // 2
+    enough = heavy(middle)
+    return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+  low = jnp.zeros(keys.shape[:-1], jnp.uint32)
+  level, _ = jax.lax.fori_loop(0, 32, halve, (low, ~low))
+  above, tied = keys > level[..., None], keys == level[..., None]
+  in_ties = jnp.where(tied, weights, 0)
+  before = jnp.sum(jnp.where(above, weights, 0), -1, keepdims=True) + jnp.cumsum(in_ties, -1) - in_ties
+  return above | tied & (before < target)
 
 
-def _block_size(vocab_size: int) -> int:
-  """Size of the blocks of a two-level search: about the root of the vocabulary, so that both levels are small."""
-  return max(_SMALLEST_BLOCK, 1 << round(math.log2(vocab_size) / 2))
+def _truncate(logits: Array, top_k: int, top_p: float | Array) -> Array:
+  """Sets to -inf what top-k and then top-p cut off."""
+  bits = jax.lax.bitcast_convert_type(logits, jnp.uint32)
+  keys = jnp.where(bits >> 31, ~bits, bits | jnp.uint32(1 << 31))  # orders like the logits
+  if 0 < top_k < logits.shape[-1]:
+    logits = jnp.where(_fewest(keys, jnp.ones(logits.shape), top_k), logits, -jnp.inf)
+  if not _is_number(top_p, 1):
+    kept = _fewest(keys, jax.nn.softmax(logits, -1), top_p)
+    best = jnp.arange(logits.shape[-1]) == jnp.argmax(logits, -1, keepdims=True)
+    logits = jnp.where(kept | best, logits, -jnp.inf)
+  return logits
 
 
 def _invert(weights: Array, target: Array) -> tuple[Array, Array]:
-  """Finds the first place where the running sum passes `target`; returns it and what is left of `target` there.
+  """Finds the first place whose running sum passes `target`; returns it and what is left of `target` before it.
 
-  Only places with weight are found, whatever rounding does.
+  Only places that have weight are found, whatever rounding does.
   """
   n = weights.shape[-1]
-  # Highest precision: an accelerator's default would round the sums to a few thousandths.
-  running = jnp.matmul(weights, jnp.triu(jnp.ones((n, n))), precision=jax.lax.Precision.HIGHEST)
-  possible = weights > 0
-  places = jnp.arange(n)
-  hit = jnp.min(jnp.where(possible & (running > target[..., None]), places, n), -1)
+  running = jnp.matmul(weights, jnp.triu(jnp.ones((n, n))), precision="highest")
+  possible, places = weights > 0, jnp.arange(n)
+  first = jnp.min(jnp.where(possible & (running > target[..., None]), places, n), -1)
   last = jnp.max(jnp.where(possible, places, 0), -1)
-  place = jnp.minimum(hit, last)
+  place = jnp.minimum(first, last)
   pick = lambda x: jnp.take_along_axis(x, place[..., None], -1)[..., 0]
   return place, target - (pick(running) - pick(weights))
+
+
+def _draw(logits: Array, uniform: Array, temperature, top_k: int, top_p) -> tuple[Array, Array]:
+  """Draws one token a row `[..., V]` by inverting the distribution function; returns it with its log-probability.
+
+  The running sum is taken over blocks first and then inside the block that was hit.
+  """
+  if _is_number(temperature, 0):
+    tokens = jnp.argmax(logits, -1).astype(jnp.int32)
+    return tokens, jnp.zeros(tokens.shape, jnp.float32)
+  logits = _truncate(logits / temperature, top_k, top_p)
+  shifted = logits - jnp.max(logits, -1, keepdims=True)
+  size = 1
+  while size * size < logits.shape[-1]:
+    size *= 2
+  weights = jnp.exp(shifted)
+  padding = [(0, 0)] * (logits.ndim - 1) + [(0, -logits.shape[-1] % size)]
+  blocks = jnp.pad(weights, padding).reshape(*logits.shape[:-1], -1, size)
+  mass = jnp.sum(blocks, -1)
+  total = jnp.sum(mass, -1)
+  block, rest = _invert(mass, uniform * total)
+  place, _ = _invert(jnp.take_along_axis(blocks, block[..., None, None], -2)[..., 0, :], rest)
+  tokens = (block * size + place).astype(jnp.int32)
+  return tokens, jnp.take_along_axis(shifted, tokens[..., None], -1)[..., 0] - jnp.log(total)
 
 
 def _stage_ends(max_new_tokens: int) -> list[int]:
@@ -118,13 +139,14 @@ def sample(
     params: its parameters.
     keys: one key (split into B), or `[B]` keys.
     prompts: `[B, P]` int32, padded on the left.
-    prompt_mask: `[B, P]`, at least one place of each prompt set.
+    prompt_mask: `[B, P]`, at least the last place of each prompt set.
     group_size: G (static).
     max_new_tokens: T (static).
     temperature: divides the logits. The number 0 is greedy decoding: the distribution is then a point, so every
       log-probability is 0. A traced temperature must be positive.
     top_k: sample among the k likeliest tokens only (static); 0 for all. Ties go to the smaller id.
-    top_p: sample among the fewest likeliest tokens whose probability, after top-k, reaches this; 1 for all.
+    top_p: sample among the fewest likeliest tokens whose probability, after top-k, reaches this (ties as above, one
+      token at least); the number 1 for all.
     stop_tokens: ids that end a response; the stop token itself counts (static).
     pad_id: fills the places after it.
 
@@ -133,37 +155,43 @@ def sample(
     sampled from, temperature, top-k and top-p included.
 
   Raises:
-    ValueError: if prompt and response do not fit the model's context.
+    ValueError: if prompt and response do not fit the model's context, or a setting is out of range.
   """
   chex.assert_rank([prompts, prompt_mask], 2)
   chex.assert_equal_shape([prompts, prompt_mask])
+  for name, value, least in (("group_size", group_size, 1), ("max_new_tokens", max_new_tokens, 1), ("top_k", top_k, 0)):
+    if value < least:
+      raise ValueError(f"{name}={value} must be at least {least}")
   batch = prompts.shape[0]
   if keys.ndim == (0 if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) else 1):
     keys = jax.random.split(keys, batch)
   uniforms = jax.vmap(lambda key: jax.random.uniform(key, (group_size, max_new_tokens)))(keys)
   stops = jnp.asarray(tuple(stop_tokens), jnp.int32)
-  rows = (batch, group_size)
-  write = lambda array, column, index: jax.lax.dynamic_update_slice(array, column[..., None], (0, 0, index))
+  rows, ends = (batch, group_size), _stage_ends(max_new_tokens)
 
-  def body(carry):
-    index, active, hidden, cache, tokens, mask, log_probs = carry
+  def draw(index, active, hidden, out):
+    """Draws token number `index` from `hidden` and writes it."""
     uniform = jax.lax.dynamic_index_in_dim(uniforms, index, 2, keepdims=False)
     token, log_prob = _draw(model.logits(params, hidden), uniform, temperature, top_k, top_p)
     token = jnp.where(active, token, pad_id)
-    tokens, mask = write(tokens, token, index), write(mask, active.astype(jnp.float32), index)
-    log_probs = write(log_probs, jnp.where(active, log_prob, 0), index)
-    active &= ~jnp.any(token[..., None] == stops, -1)
-    hidden, cache = model.step(params, cache, token, index)
-    return index + 1, active, hidden, cache, tokens, mask, log_probs
+    values = (token, active.astype(jnp.float32), jnp.where(active, log_prob, 0))
+    write = lambda array, value: jax.lax.dynamic_update_slice(array, value[..., None], (0, 0, index))
+    return active & ~jnp.any(token[..., None] == stops, -1), token, tuple(map(write, out, values))
 
-  shape, ends = (*rows, max_new_tokens), _stage_ends(max_new_tokens)
+  def advance(carry):
+    index, active, token, cache, out = carry
+    hidden, cache = model.step(params, cache, token, index - 1)
+    active, token, out = draw(index, active, hidden, out)
+    return index + 1, active, token, cache, out
+
   hidden, cache = model.prefill(params, prompts, prompt_mask, group_size, ends[0])
   hidden = jnp.broadcast_to(hidden[:, None], (*rows, hidden.shape[-1]))
-  carry = (jnp.zeros((), jnp.int32), jnp.ones(rows, bool), hidden, cache, jnp.full(shape, pad_id, jnp.int32),
-           jnp.zeros(shape), jnp.zeros(shape))
+  empty = jnp.zeros((*rows, max_new_tokens))
+  active, token, out = draw(0, jnp.ones(rows, bool), hidden, (empty.astype(jnp.int32) + pad_id, empty, empty))
+  carry = (jnp.ones((), jnp.int32), active, token, cache, out)
   for end in ends:
-    if end > ends[0]:
-      carry = (*carry[:3], model.extend(carry[3], end), *carry[4:])
-    carry = jax.lax.while_loop(lambda carry, end=end: (carry[0] < end) & _any(carry[1]), body, carry)
-  *_, tokens, mask, log_probs = carry
+    unfinished = functools.partial(lambda end, carry: (carry[0] < end) & _any(carry[1]), end)
+    carry = (*carry[:3], model.extend(carry[3], end), carry[4])
+    carry = jax.lax.while_loop(unfinished, advance, carry)
+  tokens, mask, log_probs = carry[-1]
   return Rollouts(tokens=tokens, mask=mask, log_probs=log_probs, prompt=prompts, prompt_mask=prompt_mask)
