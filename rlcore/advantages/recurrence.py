@@ -182,7 +182,7 @@ def _on_cpu(*operands: Array, rule: Rule, has_mask: bool, axis: int) -> Array:
   """
   scan, blocks = (functools.partial(form, rule=rule, has_mask=has_mask, axis=axis) for form in (_scan, _blocks))
   length = operands[0].shape[axis]
-  if axis < operands[0].ndim - 1 or operands[0].size < _SMALL:
+  if axis < operands[0].ndim - 1 or operands[0].size < _SMALL or length < _BLOCK:
     return scan(*operands)
   lead = -length % _BLOCK  # steps before the first, whose outputs are dropped
   pad = lambda x: jnp.pad(x, [(0, 0)] * axis + [(lead, 0)]) if x.shape[-1] == length else x
