@@ -1,16 +1,16 @@
 """Sampling, updating and whole GRPO iterations of a small decoder, beside Tunix, Hugging Face, torch and TRL.
 
 `python -m experiments.bench.language [--tunix-python=PATH] [--torch-python=PATH] [--rounds=3]` writes
-`results/language.json` beside this file. The peers are no dependencies of this project: a flag names an interpreter that
-has google-tunix, or torch, transformers and trl. What is not given or cannot be imported is left out, and said so.
+`results/language.json` beside this file. The peers are no dependencies of this project: a flag names an interpreter
+that has google-tunix, or torch, transformers and trl. What is not given or cannot be imported is left out, and said so.
 
 All numbers are CPU seconds of one pinned thread. Each contestant is a process of its own that has compiled and warmed
 up before; in a round every part is called once in each, in turns, so ratios are taken within a round. Model: 4 layers,
 width 256, 4 heads of 64, feed-forward 1024, 4096 tied tokens, float32; 4 prompts of 32 tokens, 8 responses of 128 tokens
 to each, no stop token, temperature 1.
 
-- generate: log-probabilities included, but for Hugging Face, whose `generate` would be slower with them. Floors: the
-  matrix products at the rate of 32 x 256 x 1024, plus every key and value at the rate of a copy.
+- generate: log-probabilities included, but for Hugging Face (torch), whose `generate` would be slower with them. Floor:
+  the matrix products at the rate of 32 x 256 x 1024, plus every key and value at the rate of a copy.
 - update: forward, clip loss, backward, AdamW. rlcore takes the batch as 4 groups and runs each prompt once; the peers
   take 32 sequences of 160. torch: a plain step. tunix: the jitted step of its trainer with its GRPO loss.
 - iteration: sample, reward, advantage, update. torch: a step of TRL's GRPOTrainer, beta 0. tunix: the two parts above,
@@ -119,7 +119,8 @@ def memory() -> list[dict]:
     for gradient in (False, True):
       ours, full = (temporary(score, model, inputs, gradient) for score in (policies.token_log_probs, _full_logits))
       rows.append({"what": what, "pass": "gradient" if gradient else "log-probs", "bytes": ours, "full_bytes": full,
-                   "ratio": round(ours / full, 4), "target": f"<= {MEMORY_TARGET}", "met": ours / full <= MEMORY_TARGET})
+                   "ratio": round(ours / full, 4), "target": f"<= {MEMORY_TARGET}",
+                   "met": ours / full <= MEMORY_TARGET})
       print("memory:", rows[-1], flush=True)
   return rows
 
