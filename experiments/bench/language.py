@@ -6,8 +6,8 @@ that has google-tunix, or torch, transformers and trl. What is not given or cann
 
 All numbers are CPU seconds of one pinned thread. Each contestant is a process of its own that has compiled and warmed
 up before; in a round every part is called once in each, in turns, so ratios are taken within a round. Model: 4 layers,
-width 256, 4 heads of 64, feed-forward 1024, 4096 tied tokens, float32; 4 prompts of 32 tokens, 8 responses of 128 tokens
-to each, no stop token, temperature 1.
+width 256, 4 heads of 64, feed-forward 1024, 4096 tied tokens, float32; 4 prompts of 32 tokens, 8 responses of 128 to
+each, no stop token, temperature 1.
 
 - generate: log-probabilities included, but for Hugging Face (torch), whose `generate` would be slower with them. Floor:
   the matrix products at the rate of 32 x 256 x 1024, plus every key and value at the rate of a copy.
