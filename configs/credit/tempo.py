@@ -7,6 +7,10 @@
 Two parts. (a) Gradient precision: the cosine of each estimator's gradient with the exact gradient of a tabular policy on
 a binary tree of 7 decisions, where the relevant ones lie early, spread out or late. (b) Training: area under the success
 curve, paired by seed, the learning rate of each arm chosen on seeds 100-107, judged on seeds 0-7.
+
+What to know of it. Both arms chose the largest rate of the grid, so a wider grid may move both. Where every decision
+matters (`all_relevant`, reported beside it) the tree's term did not help. A response ends with its first EOS, where the
+original miniature draws a fixed number of tokens; an early EOS is wrong either way.
 """
 
 import math
