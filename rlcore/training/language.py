@@ -62,7 +62,7 @@ class LanguageParts:
     top_p: 1 for all tokens.
     epochs: passes over the rollouts of an update.
     minibatches: gradient steps a pass; a divisor of `prompts_per_update`, since groups stay whole.
-    microbatches: pieces of a minibatch whose gradients are accumulated.
+    microbatches: pieces of a minibatch whose gradients are accumulated; a divisor of its prompts.
     entropy_coef: weight of the token entropy that is added to the objective.
     use_reference: keep the parameters with which the main updates start and hand `ref_log_probs` to the loss.
     warmup: supervised warm-up, or None.
@@ -100,9 +100,9 @@ class LanguageParts:
       raise ValueError(f"group_size={self.group_size}: group-relative credit needs at least 2 responses to a prompt")
     if self.prompts_per_update % self.minibatches:
       raise ValueError(f"minibatches={self.minibatches} does not divide prompts_per_update={self.prompts_per_update}")
-    rows = self.prompts_per_update // self.minibatches * self.group_size
-    if rows % self.microbatches:
-      raise ValueError(f"microbatches={self.microbatches} does not divide the {rows} responses of a minibatch")
+    prompts = self.prompts_per_update // self.minibatches
+    if prompts % self.microbatches:
+      raise ValueError(f"microbatches={self.microbatches} does not divide the {prompts} prompts of a minibatch")
     if self.warmup is not None and self.task.demonstration is None:
       raise ValueError("this task has no demonstrations, so a supervised warm-up is impossible (set warmup=None)")
 
@@ -174,16 +174,23 @@ def _is_zero(x: Any) -> bool:
   return isinstance(x, (int, float)) and x == 0
 
 
+def _log_probs(parts: LanguageParts, params: PyTree, rollouts: Rollouts, **settings):
+  """Scores `[B, G, T]` responses with the prompts `[B, P]` of their groups."""
+  return log_probs_lib.token_log_probs(
+      parts.model, params, rollouts.prompt, rollouts.prompt_mask, rollouts.tokens, rollouts.mask,
+      valid=rollouts.valid, temperature=parts.temperature, **settings)
+
+
 def _loss(parts: LanguageParts, params: PyTree, piece: tuple[Rollouts, Array]) -> tuple[Array, Metrics]:
-  batch, advantages = piece
+  """Evaluates the loss of whole groups `[B, G, ...]`, so that each prompt runs once for its responses."""
+  groups, advantages = piece
   with_entropy = not _is_zero(parts.entropy_coef)
-  out = log_probs_lib.token_log_probs(
-      parts.model, params, batch.prompt, batch.prompt_mask, batch.tokens, batch.mask, temperature=parts.temperature,
-      with_entropy=with_entropy)
+  out = _log_probs(parts, params, groups, with_entropy=with_entropy)
   log_probs, entropy = out if with_entropy else (out, None)
-  loss, metrics = parts.policy_loss(log_probs, batch, advantages)
+  batch, flat = _rows(groups), lambda x: x.reshape(-1, x.shape[-1])
+  loss, metrics = parts.policy_loss(flat(log_probs), batch, flat(advantages))
   if with_entropy:
-    mean_entropy = losses.aggregate(entropy, batch.mask, **parts.aggregation)
+    mean_entropy = losses.aggregate(flat(entropy), batch.mask, **parts.aggregation)
     loss = loss - parts.entropy_coef * mean_entropy
     metrics = metrics | {"entropy": mean_entropy}
   return loss, metrics
@@ -200,17 +207,14 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
     good_reward = jax.lax.pmin(good_reward.astype(jnp.int32), parts.axis_name) > 0
   advantages, reward_state = credit(parts, rewards, rollouts, state.reward_state)
   if parts.use_reference:
-    ref = log_probs_lib.token_log_probs(
-        parts.model, state.ref_params, *_prompted(_rows(rollouts)), temperature=parts.temperature)
-    rollouts = rollouts.replace(ref_log_probs=ref.reshape(rollouts.tokens.shape))
+    rollouts = rollouts.replace(ref_log_probs=_log_probs(parts, state.ref_params, rollouts))
 
   def gradient_step(carry, batch):
     params, opt_state = carry
-    batch_rows, batch_advantages = _rows(batch[0]), batch[1].reshape(-1, batch[1].shape[-1])
-    weight = lambda piece: losses.aggregation_weight(piece[0].mask, **parts.aggregation)
+    weight = lambda piece: losses.aggregation_weight(_rows(piece[0]).mask, **parts.aggregation)
     gradient = state_lib.accumulate(
-        functools.partial(_loss, parts), weight, params, (batch_rows, batch_advantages),
-        microbatches=parts.microbatches, axis_name=parts.axis_name)
+        functools.partial(_loss, parts), weight, params, batch, microbatches=parts.microbatches,
+        axis_name=parts.axis_name)
     params, opt_state, metrics = state_lib.apply_gradient(
         parts.optimizer, params, opt_state, gradient, allowed=good_reward)
     return (params, opt_state), metrics
@@ -234,10 +238,6 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
       step=state.step + 1, key=key, params=params, opt_state=opt_state, reward_state=reward_state,
       skipped=state.skipped + (jnp.min(applied) == 0).astype(jnp.int32))
   return state, metrics
-
-
-def _prompted(rows: Rollouts) -> tuple[Array, Array, Array, Array]:
-  return rows.prompt, rows.prompt_mask, rows.tokens, rows.mask
 
 
 def _minibatch_order(key: Array, prompts: int, epochs: int, minibatches: int) -> Array:

@@ -112,7 +112,7 @@ def accumulate(
   """
   size = jax.tree.leaves(batch)[0].shape[0]
   if size % microbatches:
-    raise ValueError(f"microbatches={microbatches} does not divide the {size} sequences of a minibatch")
+    raise ValueError(f"microbatches={microbatches} does not divide the {size} entries of a batch")
 
   def piece(part):
     weight = jnp.asarray(weight_fn(part), jnp.float32)

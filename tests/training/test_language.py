@@ -177,7 +177,7 @@ def test_response_metrics_count():
 @pytest.mark.parametrize("changes, words", [
     (dict(group_size=1), "group_size=1"),
     (dict(minibatches=3), "minibatches=3 does not divide prompts_per_update=8"),
-    (dict(microbatches=5), "microbatches=5 does not divide the 32 responses"),
+    (dict(microbatches=5), "microbatches=5 does not divide the 8 prompts"),
     (dict(task=TASK._replace(demonstration=None), warmup=language.Warmup(1, 1, optax.sgd(0.1))), "no demonstrations"),
 ])
 def test_bad_settings_are_named(changes, words):

@@ -47,7 +47,7 @@ def test_accumulation_over_devices_equals_one_go():
 
 def test_microbatches_must_divide():
   loss_fn, weight_fn, params, batch = _problem()
-  with pytest.raises(ValueError, match="microbatches=3 does not divide the 8 sequences"):
+  with pytest.raises(ValueError, match="microbatches=3 does not divide the 8 entries"):
     state_lib.accumulate(loss_fn, weight_fn, params, batch, microbatches=3)
 
 
