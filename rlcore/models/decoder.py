@@ -248,12 +248,11 @@ def prefill(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array, g
   batch, length = tokens.shape
   _check_length(config, length, "the prompt")
   x, kv = _forward(config, params, tokens, mask)
-  empty = jnp.zeros((batch, config.kv_heads, group_size, 0, config.head_dim), config.dtype)
-
   def layer_cache(keys, values):
     # heads before places: the products of a step then read memory in order
     keys, values = jnp.swapaxes(keys, -3, -2), jnp.swapaxes(values, -3, -2)
-    own = jnp.broadcast_to(empty, (*keys.shape[:-4], *empty.shape))
+    none = keys[..., None, :0, :]
+    own = jnp.broadcast_to(none, (*none.shape[:-3], group_size, *none.shape[-2:]))
     return dict(prompt_keys=jnp.swapaxes(keys, -2, -1), prompt_values=values, keys=own, values=own)
 
   counted = mask > 0

@@ -139,7 +139,7 @@ def sample(
     params: its parameters.
     keys: one key (split into B), or `[B]` keys.
     prompts: `[B, P]` int32, padded on the left.
-    prompt_mask: `[B, P]`, at least the last place of each prompt set.
+    prompt_mask: `[B, P]`; the last place of a prompt is set, or none is: such a prompt gets empty responses.
     group_size: G (static).
     max_new_tokens: T (static).
     temperature: divides the logits. The number 0 is greedy decoding: the distribution is then a point, so every
@@ -187,7 +187,8 @@ def sample(
   hidden, cache = model.prefill(params, prompts, prompt_mask, group_size, ends[0])
   hidden = jnp.broadcast_to(hidden[:, None], (*rows, hidden.shape[-1]))
   empty = jnp.zeros((*rows, max_new_tokens))
-  active, token, out = draw(0, jnp.ones(rows, bool), hidden, (empty.astype(jnp.int32) + pad_id, empty, empty))
+  asked = jnp.broadcast_to(jnp.any(prompt_mask > 0, -1)[:, None], rows)
+  active, token, out = draw(0, asked, hidden, (empty.astype(jnp.int32) + pad_id, empty, empty))
   carry = (jnp.ones((), jnp.int32), active, token, cache, out)
   for end in ends:
     unfinished = functools.partial(lambda end, carry: (carry[0] < end) & _any(carry[1]), end)

@@ -23,7 +23,8 @@ def response_metrics(rewards: Rewards, rollouts: Rollouts, advantages: Array,
     Means over responses (`reward`, `success`, `response_length`), groups (`informative_groups`, the share whose
     rewards differ) and counted tokens (`sampled_nll`, `advantage_abs`), and `tokens`, the number of the latter.
   """
-  outcome = jnp.where(jnp.isfinite(rewards.outcome), rewards.outcome, 0.0)
+  finite = lambda x: jnp.where(jnp.isfinite(x), x, 0.0)  # of an update that is skipped; the loop reports those
+  outcome = finite(rewards.outcome)
   mask = rollouts.mask
   mean = functools.partial(stats.masked_mean, axis_name=axis_name)
   return {
@@ -33,7 +34,7 @@ def response_metrics(rewards: Rewards, rollouts: Rollouts, advantages: Array,
       "tokens": stats.masked_count(mask, mask, axis_name=axis_name),
       "response_length": mean(jnp.sum(mask > 0, -1)),
       "sampled_nll": -mean(rollouts.log_probs, mask),
-      "advantage_abs": mean(jnp.abs(advantages), mask),
+      "advantage_abs": mean(jnp.abs(finite(advantages)), mask),
   }
 
 

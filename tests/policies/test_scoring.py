@@ -25,7 +25,8 @@ def _batch(seed=0):
   prompt_mask = np.array([[0, 0, 1, 1], [1, 1, 1, 1]], np.float32)
   lengths = np.array([[7, 3, 1], [5, 6, 0]])
   mask = (np.arange(7) < lengths[..., None]).astype(np.float32)
-  fill = lambda mask: np.where(mask > 0, rng.integers(0, 17, mask.shape), rng.choice(_JUNK, mask.shape)).astype(np.int32)
+  draw = lambda mask: np.where(mask > 0, rng.integers(0, 17, mask.shape), rng.choice(_JUNK, mask.shape))
+  fill = lambda mask: draw(mask).astype(np.int32)
   return fill(prompt_mask), prompt_mask, fill(mask), mask
 
 
