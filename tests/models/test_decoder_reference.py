@@ -18,12 +18,13 @@ _VARIANTS = {
     "plain": DecoderConfig(**_SMALL),
 }
 _JUNK = (-7, 13, 10**6)
+_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles twice as fast
 
 
 @functools.cache
 def _hidden(config):
   """One compiled function a variant: every test gives it six rows of ten places."""
-  return jax.jit(make_decoder(config).hidden)
+  return _jit(make_decoder(config).hidden)
 
 
 def _params(config, seed=0):
@@ -117,11 +118,11 @@ def test_prefill_and_steps_equal_the_whole_sequence(name):
   model, params, (tokens, mask) = make_decoder(config), _params(config, 2), _ragged(2)
   prompts, prompt_mask = tokens[:3, :4], mask[:3, :4]
   responses = np.random.default_rng(3).integers(0, 13, (3, 2, 6)).astype(np.int32)
-  last, cache = jax.jit(model.prefill, static_argnums=(3, 4))(params, prompts, prompt_mask, 2, 3)
-  step, states = jax.jit(model.step), []
+  last, cache = _jit(model.prefill, static_argnums=(3, 4))(params, prompts, prompt_mask, 2, 3)
+  step, states = _jit(model.step), []
   for t in range(6):
     if t == 3:
-      cache = jax.jit(model.extend, static_argnums=1)(cache, 6)
+      cache = _jit(model.extend, static_argnums=1)(cache, 6)
     state, cache = step(params, cache, responses[:, :, t], jnp.int32(t))
     states.append(state)
   rows = np.concatenate([np.repeat(prompts, 2, 0), responses.reshape(6, 6)], 1)
@@ -142,7 +143,7 @@ def test_groups_after_a_shared_prompt_equal_whole_sequences(name):
   rows = np.concatenate([np.repeat(prompts, 3, 0), tokens.reshape(6, 6)], 1)[:, :-1]
   rows_mask = np.concatenate([np.repeat(prompt_mask, 3, 0), mask.reshape(6, 6)], 1)[:, :-1]
   want = np.asarray(_hidden(config)(params, rows, rows_mask))[:, 4:].reshape(2, 3, 6, 16)
-  respond = jax.jit(make_decoder(config).respond)
+  respond = _jit(make_decoder(config).respond)
   got = np.asarray(respond(params, prompts, prompt_mask, tokens, mask))
   assert got.shape == (2, 3, 6, 16) and np.isfinite(got).all()
   np.testing.assert_allclose(got[mask > 0], want[mask > 0], atol=2e-5)
@@ -156,7 +157,7 @@ def _loss(model, tokens, mask):
   def loss(params):
     logits = model.logits(params, model.hidden(params, tokens, mask))
     return jnp.sum(jax.nn.logsumexp(logits, -1) * mask) / 10
-  return jax.jit(jax.value_and_grad(loss))
+  return _jit(jax.value_and_grad(loss))
 
 
 def test_remat_changes_no_number_and_junk_no_gradient():
@@ -179,7 +180,7 @@ def test_bfloat16_is_close_and_gives_float32_logits():
   prompts, prompt_mask, responses = tokens[:3, :4], mask[:3, :4], np.full((3, 2, 2), 5, np.int32)
   rows = np.concatenate([np.repeat(prompts, 2, 0), responses.reshape(6, 2), np.zeros((6, 4), np.int32)], 1)
   rows_mask = np.concatenate([np.repeat(prompt_mask, 2, 0), np.ones((6, 6), np.float32)], 1)
-  hidden = jax.jit(half.hidden)(params, rows, rows_mask)
+  hidden = _jit(half.hidden)(params, rows, rows_mask)
   logits = half.logits(params, hidden)
   assert hidden.dtype == jnp.bfloat16 and logits.dtype == jnp.float32
   hidden = np.float64(hidden)
@@ -189,9 +190,9 @@ def test_bfloat16_is_close_and_gives_float32_logits():
     assert np.std(hidden[row][real] - want_hidden) < 0.05 * np.std(want_hidden)
     assert np.std(np.float64(logits[row])[real] - want_logits) < 0.05 * np.std(want_logits)
 
-  state, cache = jax.jit(half.prefill, static_argnums=(3, 4))(params, prompts, prompt_mask, 2, 2)
+  state, cache = _jit(half.prefill, static_argnums=(3, 4))(params, prompts, prompt_mask, 2, 2)
   np.testing.assert_allclose(np.float64(state), hidden[::2, 3], atol=0.1)
-  step = jax.jit(half.step)
+  step = _jit(half.step)
   for t in range(2):
     state, cache = step(params, cache, responses[:, :, t], jnp.int32(t))
     assert state.dtype == jnp.bfloat16

@@ -14,6 +14,7 @@ from rlcore.types import LanguageModel
 _CONFIG = DecoderConfig(vocab_size=11, context=84, layers=2, dim=16, heads=4, kv_heads=2, ff_dim=24,
                         tie_embeddings=False, scan_layers=True)  # scanned: fast to compile
 _MODEL = make_decoder(_CONFIG)
+_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles twice as fast
 
 
 def _params(seed=0):
@@ -28,10 +29,13 @@ def _prompts(batch=3, length=5, seed=0):
   return np.where(mask > 0, rng.integers(0, 11, mask.shape), 10**6).astype(np.int32), mask
 
 
+def _sampler(model=_MODEL, **settings):
+  return lambda params, keys, prompts, mask, **traced: sample(model, params, keys, prompts, mask, **settings, **traced)
+
+
 @functools.cache
 def _jitted(model=_MODEL, **settings):
-  return jax.jit(lambda params, keys, prompts, mask, **traced: sample(
-      model, params, keys, prompts, mask, **settings, **traced))
+  return _jit(_sampler(model, **settings))
 
 
 @functools.cache
@@ -79,7 +83,7 @@ def _fits(tokens, probs):
 
 def test_first_tokens_follow_the_softmax_of_the_logits_over_the_temperature():
   params, (prompts, mask) = _params(), _prompts()
-  logits = np.float64(jax.jit(lambda *args: _MODEL.logits(params, _MODEL.hidden(params, *args))[:, -1])(prompts, mask))
+  logits = np.float64(_jit(lambda *args: _MODEL.logits(params, _MODEL.hidden(params, *args))[:, -1])(prompts, mask))
   run = _jitted(group_size=3000, max_new_tokens=1)
   for temperature in (1.0, 0.6, 1.7):
     rollouts = run(params, jax.random.key(1), prompts, mask, temperature=temperature)
@@ -132,7 +136,7 @@ def test_greedy_is_the_chain_of_argmaxes():
   np.testing.assert_array_equal(rollouts.tokens[:, 0], rollouts.tokens[:, 1])
   rows = np.concatenate([prompts, rollouts.tokens[:, 0]], 1)
   rows_mask = np.concatenate([mask, np.ones((3, 20))], 1)
-  logits = jax.jit(lambda *args: _MODEL.logits(params, _MODEL.hidden(params, *args)))(rows, rows_mask)
+  logits = _jit(lambda *args: _MODEL.logits(params, _MODEL.hidden(params, *args)))(rows, rows_mask)
   np.testing.assert_array_equal(np.argmax(logits, -1)[:, 4:-1], rows[:, 5:])
   assert len(set(rows[:, 5:].ravel())) > 2
 
@@ -142,7 +146,7 @@ def test_log_probs_are_those_of_scoring_and_stops_end_a_response():
   params, (prompts, mask) = _params(2), _prompts()
   stops, settings = (2, 7), dict(group_size=6, max_new_tokens=75)
   run = _jitted(**settings, stop_tokens=stops, pad_id=9)
-  score = jax.jit(lambda params, rollouts, temperature: token_log_probs(
+  score = _jit(lambda params, rollouts, temperature: token_log_probs(
       _MODEL, params, prompts, mask, rollouts.tokens, rollouts.mask, temperature=temperature))
   for temperature in (1.0, 1.6):
     rollouts = run(params, jax.random.key(3), prompts, mask, temperature=temperature)
@@ -182,12 +186,12 @@ def test_vmap_over_seeds_and_temperatures_changes_nothing():
   """One key is as good as the keys it splits into."""
   params, (prompts, mask) = _params(4), _prompts(2)
   keys, temperatures = np.asarray(jax.random.split(jax.random.PRNGKey(5), 3)), np.float32([0.3, 1.0, 1.5])
-  one = _jitted(group_size=3, max_new_tokens=8, stop_tokens=(0, 4), pad_id=10)
-  run = lambda key, temperature: one(params, key, prompts, mask, temperature=temperature)
-  mapped = jax.tree.map(np.asarray, jax.jit(jax.vmap(run))(keys, temperatures))
+  settings = dict(group_size=3, max_new_tokens=8, stop_tokens=(0, 4), pad_id=10)
+  run = lambda sampler: lambda key, temperature: sampler(params, key, prompts, mask, temperature=temperature)
+  mapped = jax.tree.map(np.asarray, _jit(jax.vmap(run(_sampler(**settings))))(keys, temperatures))
   assert len({tuple(lengths) for lengths in mapped.mask.sum(-1).reshape(3, -1)}) > 1
   for i in range(3):
-    alone = run(jax.random.split(keys[i], 2), temperatures[i])
+    alone = run(_jitted(**settings))(jax.random.split(keys[i], 2), temperatures[i])
     np.testing.assert_array_equal(mapped.tokens[i], alone.tokens)
     np.testing.assert_array_equal(mapped.mask[i], alone.mask)
     np.testing.assert_allclose(mapped.log_probs[i], alone.log_probs, atol=1e-5)
@@ -217,6 +221,6 @@ def test_a_certain_token_is_always_drawn(size, place):
 
 def test_a_prompt_and_response_beyond_the_context_are_refused():
   params, (prompts, mask) = _params(), _prompts()
-  run = _jitted(group_size=2, max_new_tokens=80)
+  run = _sampler(group_size=2, max_new_tokens=80)
   with pytest.raises(ValueError, match="5.*80.*84"):
     jax.eval_shape(run, params, jax.random.key(0), prompts, mask)
