@@ -169,7 +169,7 @@ def test_responses_depend_on_nothing_but_their_own_prompt_and_key():
   params, (prompts, mask) = _params(3), _prompts()
   keys = np.asarray(jax.random.split(jax.random.PRNGKey(4), 3))
   compiled = _jitted(group_size=4, max_new_tokens=8, stop_tokens=(1,))
-  run = lambda rows, key_rows: jax.tree.map(
+  run = lambda rows, key_rows, mask=mask: jax.tree.map(
       np.asarray, compiled(params, keys[key_rows], prompts[rows], mask[rows]))
   whole = run([0, 1, 2], [0, 1, 2])
   for rows in ([1], [2, 0, 1]):
@@ -180,6 +180,10 @@ def test_responses_depend_on_nothing_but_their_own_prompt_and_key():
   repeated = run([0, 0, 0], [0, 0, 1]).tokens
   np.testing.assert_array_equal(repeated[0], repeated[1])
   assert np.any(repeated[0] != repeated[2])
+  no_second = run([0, 1, 2], [0, 1, 2], mask * np.float32([[1], [0], [1]]))  # an empty prompt has empty responses
+  np.testing.assert_array_equal(no_second.tokens[[0, 2]], whole.tokens[[0, 2]])
+  np.testing.assert_allclose(no_second.log_probs[[0, 2]], whole.log_probs[[0, 2]], atol=1e-5)
+  assert not np.any(no_second.tokens[1]) and not np.any(no_second.mask[1]) and not np.any(no_second.log_probs[1])
 
 
 def test_vmap_over_seeds_and_temperatures_changes_nothing():
@@ -219,8 +223,20 @@ def test_a_certain_token_is_always_drawn(size, place):
   assert np.all(tokens == place) and np.all(log_probs == 0)
 
 
-def test_a_prompt_and_response_beyond_the_context_are_refused():
+@pytest.mark.parametrize("uniform, place", [(0.0, 70), (1 - 2.0**-24, 150)])
+def test_the_ends_of_the_unit_interval_draw_possible_tokens(monkeypatch, uniform, place):
+  """Only tokens 70 to 150 of 200 are possible; the numbers that the draw starts from are replaced."""
+  monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.full(shape, uniform))
+  logits = np.where((np.arange(200) >= 70) & (np.arange(200) <= 150), 0.1, -np.inf).astype(np.float32)
+  run, one = _jit(_sampler(_constant(200), group_size=2, max_new_tokens=2)), np.ones((1, 1), np.int32)
+  assert np.all(np.asarray(run(logits, jax.random.key(0), one, one).tokens) == place)
+
+
+@pytest.mark.parametrize("settings, message", [
+    (dict(group_size=2, max_new_tokens=80), "5.*80.*84"), (dict(group_size=0, max_new_tokens=8), "group_size=0"),
+    (dict(group_size=2, max_new_tokens=0), "max_new_tokens=0"),
+    (dict(group_size=2, max_new_tokens=8, top_k=-1), "top_k=-1")])
+def test_what_cannot_be_sampled_is_refused(settings, message):
   params, (prompts, mask) = _params(), _prompts()
-  run = _sampler(group_size=2, max_new_tokens=80)
-  with pytest.raises(ValueError, match="5.*80.*84"):
-    jax.eval_shape(run, params, jax.random.key(0), prompts, mask)
+  with pytest.raises(ValueError, match=message):
+    jax.eval_shape(_sampler(**settings), params, jax.random.key(0), prompts, mask)
