@@ -1,5 +1,10 @@
 """Advantage estimators: credit for the elements of a group, a prefix tree or a trajectory."""
 
+from rlcore.advantages.depths import depth_prune_mask
+from rlcore.advantages.depths import depthwise_advantage
+from rlcore.advantages.depths import fuse_rewards
+from rlcore.advantages.depths import tree_nodes_per_depth
+from rlcore.advantages.depths import width_prune_mask
 from rlcore.advantages.groups import broadcast_to_tokens
 from rlcore.advantages.groups import degenerate_group
 from rlcore.advantages.groups import group_advantage
@@ -20,6 +25,9 @@ __all__ = (
     "branch_mask",
     "broadcast_to_tokens",
     "degenerate_group",
+    "depth_prune_mask",
+    "depthwise_advantage",
+    "fuse_rewards",
     "gae",
     "group_advantage",
     "group_relative",
@@ -31,5 +39,7 @@ __all__ = (
     "reward_to_go",
     "tempo",
     "tempo_advantage",
+    "tree_nodes_per_depth",
     "vtrace",
+    "width_prune_mask",
 )
