@@ -7,6 +7,7 @@ from rlcore.advantages.groups import broadcast_to_tokens
 from rlcore.advantages.groups import degenerate_group
 from rlcore.advantages.groups import group_advantage
 from rlcore.advantages.groups import group_relative
+from rlcore.advantages.groups import total_rewards
 from rlcore.advantages.temporal import gae
 from rlcore.advantages.temporal import lambda_returns
 from rlcore.advantages.temporal import n_step_returns
@@ -37,5 +38,6 @@ __all__ = (
     "step_rewards",
     "tempo",
     "tempo_advantage",
+    "total_rewards",
     "vtrace",
 )

@@ -120,10 +120,25 @@ def group_relative(rewards: Rewards, batch: Rollouts, **settings) -> Array:
 
   Reference: GRPO, arXiv:2402.03300, sec. 4.1.2.
   """
-  returns = rewards.outcome
-  if rewards.process is not None:
-    returns = returns + stats.masked_sum(rewards.process, batch.mask, axis=1)
-  return broadcast_to_tokens(group_advantage(returns, **settings), batch.mask)
+  return broadcast_to_tokens(group_advantage(total_rewards(rewards, batch.mask), **settings), batch.mask)
+
+
+def total_rewards(rewards: Rewards, mask: Array) -> Array:
+  """Adds the counted process rewards of every response to its outcome; what a response as a whole has earned.
+
+  Args:
+    rewards: `outcome` `[G]` and, where there is one, `process` `[G, T]` are used.
+    mask: `[G, T]`, > 0 where a token counts.
+
+  Returns:
+    `[G]` float32; no gradient flows.
+
+  Reference: multi-turn guide, arXiv:2510.01132, sec. 3 (RLOO and GRPO see dense rewards through their sum only).
+  """
+  outcome, process = jax.lax.stop_gradient((rewards.outcome, rewards.process))
+  chex.assert_rank([outcome, mask], [1, 2])
+  outcome = jnp.asarray(outcome, jnp.float32)
+  return outcome if process is None else outcome + stats.masked_sum(process, mask, axis=1)
 
 
 def _from_center(rewards: Array, keep: Array, center: str, axis_name: stats.AxisName) -> Array:
