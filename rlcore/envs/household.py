@@ -77,7 +77,8 @@ def transitions() -> tuple[np.ndarray, np.ndarray]:
   Returns:
     `(successor [12, 256] int32, works [12, 256] bool)` by action and place; a place without effect leads to itself.
   """
-  successor, works = np.tile(np.arange(PLACES, dtype=np.int32), (NUM_ACTIONS, 1)), np.zeros((NUM_ACTIONS, PLACES), bool)
+  successor = np.tile(np.arange(PLACES, dtype=np.int32), (NUM_ACTIONS, 1))
+  works = np.zeros(successor.shape, bool)
   for action, place in itertools.product(range(NUM_ACTIONS), range(PLACES)):
     facts = tuple(place >> i & 1 for i in range(NUM_FACTS))
     after = _rule(action, place >> NUM_FACTS, facts)
@@ -179,8 +180,8 @@ def make_household(*, num_goals: int = 24, horizon: int = 16) -> World:
   """Makes the household.
 
   Actions: 0 to 2 take object 1, 2, 3 (nothing held; object 2 needs fact 0, object 3 fact 1); 3 drops what is held; 4 to
-  9 set fact 0 to 5 (facts 0, 1 and 5 with nothing held, fact 2, 3, 4 with object 1, 2, 3; fact 5 needs fact 2); 10 and 11
-  clear fact 0 and 1 (nothing held). The episode ends with reward 1 when the last action of the chain has worked, and
+  9 set fact 0 to 5 (facts 0, 1 and 5 with nothing held, fact 2, 3, 4 with object 1, 2, 3; fact 5 needs fact 2); 10 and
+  11 clear fact 0 and 1 (nothing held). The episode ends with reward 1 when the last action of the chain has worked, and
   at the horizon with 0.
 
   The observation `[29 + num_goals]` float32 is the facts, what is held, the progress, the goal and the last action (all
@@ -200,8 +201,9 @@ def make_household(*, num_goals: int = 24, horizon: int = 16) -> World:
 
   def observe(state, goal):
     facts = state.place >> jnp.arange(NUM_FACTS) & 1
-    one_hots = [jax.nn.one_hot(index, size) for index, size in (
-        (state.place >> NUM_FACTS, 4), (state.progress, CHAIN + 1), (goal.index, num_goals), (state.action, NUM_ACTIONS))]
+    parts = ((state.place >> NUM_FACTS, 4), (state.progress, CHAIN + 1), (goal.index, num_goals),
+             (state.action, NUM_ACTIONS))
+    one_hots = [jax.nn.one_hot(index, size) for index, size in parts]
     rest = jnp.stack([state.grounded, state.time / horizon])
     return jnp.concatenate([facts.astype(jnp.float32), *one_hots, rest])
 

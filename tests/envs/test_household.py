@@ -136,7 +136,8 @@ def test_goals_are_distinct_seeded_and_traceable():
 def test_the_demonstrator_begins_shortest_plans(goals):
   goal = _goal(goals, 3)
   chain, lengths = tuple(goal.chain.tolist()), household.plan_lengths(goal.chain)
-  draw = jax.jit(jax.vmap(lambda key, s, error: household.demonstrator(key, s, goal, lengths, error=error), (0, None, None)))
+  act = lambda key, s, error: household.demonstrator(key, s, goal, lengths, error=error)
+  draw = jax.jit(jax.vmap(act, (0, None, None)))
   keys, zero = jax.random.split(jax.random.key(0), 400), jnp.int32(0)
   rng = np.random.default_rng(0)
   for place in (0, *rng.integers(0, 256, 6).tolist()):
