@@ -90,7 +90,7 @@ def transitions() -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def walks() -> np.ndarray:
-  """Counts by breadth-first search the fewest actions between any two places: `[256, 256]` int32, from row to column."""
+  """Counts the fewest actions from place to place by breadth-first search: `[256, 256]` int32, from row to column."""
   successor, _ = transitions()
   steps = np.full((PLACES, PLACES), FAR, np.int32)
   np.fill_diagonal(steps, 0)

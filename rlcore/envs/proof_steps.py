@@ -46,12 +46,12 @@ def make_proof_steps(
     scores: tuple[float, ...] = SCORES, noise: float = 0.05) -> World:
   """Makes the world of proofs.
 
-  Actions: 0 to M - 1 are moves, M restates (nothing changes), M + 1 finishes. Only the right move of the stage keeps the
-  proof right; any other move, one beyond the last stage included, spoils it for good. Finishing ends the episode,
+  Actions: 0 to M - 1 are moves, M restates (nothing changes), M + 1 finishes. Only the right move of the stage keeps
+  the proof right; any other move, one beyond the last stage included, spoils it for good. Finishing ends the episode,
   with reward 1 if all K moves are made and right, else 0; so does the horizon, with 0 (a failure that is foreseen).
 
-  The observation `[P + 3 (M + 1) + 1]` float32 is the problem and the last three moves (or none), one-hot, and the share
-  of the horizon that is over. `info` has `score` (of the state after the step, with noise, within [0, 1]) and `stage`.
+  The observation `[P + 3 (M + 1) + 1]` float32 is the problem and the last three moves (or none), one-hot, and the
+  share of the horizon that is over. `info` has `score` (of the state after the step, with noise, within [0, 1]) and `stage`.
 
   Args:
     num_problems: P.

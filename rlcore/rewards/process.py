@@ -1,7 +1,7 @@
 """Step scores of a process reward model, refined so that more steps cannot buy a larger return.
 
-One solution of S steps. `process` holds a score for the prefix that ends with each step; `step_mask` is > 0 where a step
-exists and may have holes, so "next" is the next step that exists and "last" the last one.
+One solution of S steps. `process` holds a score for the prefix that ends with each step; `step_mask` is > 0 where a
+step exists and may have holes, so "next" is the next step that exists and "last" the last one.
 """
 
 import chex

@@ -1,4 +1,4 @@
-"""Redistributed outcomes against loops in float64, the paper's worked example, and what the estimator's loss identifies."""
+"""Redistributed outcomes against loops in float64, the worked example, and what the estimator's loss identifies."""
 
 from hypothesis import given, settings, strategies as st
 import jax
@@ -46,7 +46,7 @@ def test_worked_example():
 
 
 def test_trajectories_that_differ_in_one_step_attribute_the_outcome_to_it():
-  """A table of contributions, fitted to sums alone, finds the step that decides; a constant outcome is spread evenly."""
+  """A table of contributions, fitted to sums, finds the step that decides; a constant outcome is spread evenly."""
   rng = np.random.default_rng(0)
   kinds = rng.integers(0, 4, (200, 4))
   decided, constant = np.any(kinds == 3, 1).astype(np.float32), np.ones(200, np.float32)
