@@ -14,6 +14,7 @@ from rlcore.losses.policy import clip_policy_loss
 from rlcore.losses.policy import clipped_surrogate
 from rlcore.losses.policy import reinforce_loss
 from rlcore.losses.policy import reinforce_policy_loss
+from rlcore.losses.reward_models import progress_loss
 from rlcore.losses.value import value_loss
 
 __all__ = (
@@ -28,6 +29,7 @@ __all__ = (
     "importance_ratio",
     "kl_estimate",
     "kl_exact",
+    "progress_loss",
     "reinforce_loss",
     "reinforce_policy_loss",
     "truncated_importance_weights",

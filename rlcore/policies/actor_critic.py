@@ -10,6 +10,7 @@ from rlcore.types import Agent, Array, PyTree, Scores, Trajectory, World
 
 Logits = Callable[[PyTree, Array], Array]
 Value = Callable[[PyTree, Array], Array]
+Script = Callable[[Array, PyTree, PyTree], Array]
 
 
 def rollout(world: World, logits: Logits, value: Value, params: PyTree, key: Array, instance: PyTree) -> Trajectory:
@@ -28,17 +29,43 @@ def rollout(world: World, logits: Logits, value: Value, params: PyTree, key: Arr
   Returns:
     `Trajectory` of `[horizon, ...]`, with the world's `info`; `discount_t` is 0 where the world terminated, else 1.
   """
+  def act(key, observation, state):
+    del state
+    scores = logits(params, observation)
+    action = jax.random.categorical(key, scores)
+    return action, jax.nn.log_softmax(scores)[action]
+
+  return _episode(world, act, lambda observation: value(params, observation), key, instance)
+
+
+def scripted_rollout(world: World, script: Script, key: Array, instance: PyTree) -> Trajectory:
+  """Plays one episode of a script that may look behind the observation, to be imitated.
+
+  Args:
+    world: where.
+    script: `(key, state, instance) -> action`.
+    key: PRNG key; all randomness of the episode comes from it.
+    instance: the world's params.
+
+  Returns:
+    As `rollout`, with log-probabilities and values of 0.
+  """
+  zero = jnp.zeros(())
+  act = lambda key, observation, state: (script(key, state, instance), zero)
+  return _episode(world, act, lambda observation: zero, key, instance)
+
+
+def _episode(world: World, act: Callable, value: Callable[[Array], Array], key: Array, instance: PyTree) -> Trajectory:
+  """Plays one episode; `act` is `(key, observation, state) -> (action, log_prob)`."""
   reset_key, run_key = jax.random.split(key)
   observation, state = world.reset(reset_key, instance)
 
   def step(carry, key):
     observation, state, value_t, alive = carry
     act_key, world_key = jax.random.split(key)
-    scores = logits(params, observation)
-    action = jax.random.categorical(act_key, scores)
-    log_prob = jax.nn.log_softmax(scores)[action]
+    action, log_prob = act(act_key, observation, state)
     after, next_state, reward, terminated, truncated, info = world.step(world_key, state, action, instance)
-    value_tp1 = value(params, after)
+    value_tp1 = value(after)
     counted = alive.astype(jnp.float32)
     transition = Trajectory(
         observation=observation, action=action, reward_t=counted * reward,
@@ -48,7 +75,7 @@ def rollout(world: World, logits: Logits, value: Value, params: PyTree, key: Arr
     carry = (*keep((after, next_state, value_tp1), (observation, state, value_t)), alive & ~(terminated | truncated))
     return carry, transition
 
-  start = (observation, state, value(params, observation), jnp.ones((), bool))
+  start = (observation, state, value(observation), jnp.ones((), bool))
   return jax.lax.scan(step, start, jax.random.split(run_key, world.horizon))[1]
 
 

@@ -15,6 +15,14 @@ from rlcore.rewards.penalties import kl_penalized_rewards
 from rlcore.rewards.penalties import length_penalized_reward
 from rlcore.rewards.penalties import overlong_reward
 from rlcore.rewards.penalties import relative_length_reward
+from rlcore.rewards.process import clip_rewards
+from rlcore.rewards.process import delta_rewards
+from rlcore.rewards.process import refine_process_rewards
+from rlcore.rewards.process import return_upper_bound
+from rlcore.rewards.process import shaped_step_rewards
+from rlcore.rewards.redistribution import predicted_outcome
+from rlcore.rewards.redistribution import redistribution_residual
+from rlcore.rewards.redistribution import spa_step_rewards
 from rlcore.rewards.transforms import chain
 from rlcore.rewards.transforms import identity
 from rlcore.rewards.transforms import on_outcome
@@ -26,7 +34,9 @@ from rlcore.rewards.transforms import with_running_stats
 __all__ = (
     "chain",
     "clip_reward",
+    "clip_rewards",
     "clip_to_bounds",
+    "delta_rewards",
     "gated_reward",
     "identity",
     "kl_in_reward",
@@ -40,7 +50,13 @@ __all__ = (
     "on_process",
     "only_where",
     "overlong_reward",
+    "predicted_outcome",
+    "redistribution_residual",
+    "refine_process_rewards",
     "relative_length_reward",
+    "return_upper_bound",
+    "shaped_step_rewards",
+    "spa_step_rewards",
     "standardized_reward",
     "stateless",
     "weighted_sum",
