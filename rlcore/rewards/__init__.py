@@ -15,6 +15,10 @@ from rlcore.rewards.penalties import kl_penalized_rewards
 from rlcore.rewards.penalties import length_penalized_reward
 from rlcore.rewards.penalties import overlong_reward
 from rlcore.rewards.penalties import relative_length_reward
+from rlcore.rewards.principles import ppr_step_rewards
+from rlcore.rewards.principles import principle_score
+from rlcore.rewards.principles import renorm
+from rlcore.rewards.principles import slate_step_reward
 from rlcore.rewards.transforms import chain
 from rlcore.rewards.transforms import identity
 from rlcore.rewards.transforms import on_outcome
@@ -40,7 +44,11 @@ __all__ = (
     "on_process",
     "only_where",
     "overlong_reward",
+    "ppr_step_rewards",
+    "principle_score",
     "relative_length_reward",
+    "renorm",
+    "slate_step_reward",
     "standardized_reward",
     "stateless",
     "weighted_sum",
