@@ -4,4 +4,36 @@ from rlcore.advantages.groups import broadcast_to_tokens
 from rlcore.advantages.groups import degenerate_group
 from rlcore.advantages.groups import group_advantage
 from rlcore.advantages.groups import group_relative
+from rlcore.advantages.groups import step_group_advantage
+from rlcore.advantages.steps import reward_weighted_probs
+from rlcore.advantages.temporal import gae
+from rlcore.advantages.temporal import lambda_returns
+from rlcore.advantages.temporal import n_step_returns
+from rlcore.advantages.temporal import reward_to_go
+from rlcore.advantages.temporal import vtrace
+from rlcore.advantages.trees import branch_mask
+from rlcore.advantages.trees import prefix_lcp
+from rlcore.advantages.trees import prefix_tree
+from rlcore.advantages.trees import prefix_tree_values
+from rlcore.advantages.trees import tempo
+from rlcore.advantages.trees import tempo_advantage
+
+__all__ = (
+    "branch_mask",
+    "broadcast_to_tokens",
+    "degenerate_group",
+    "gae",
+    "group_advantage",
+    "group_relative",
+    "lambda_returns",
+    "n_step_returns",
+    "prefix_lcp",
+    "prefix_tree",
+    "prefix_tree_values",
+    "reward_to_go",
     "reward_weighted_probs",
+    "step_group_advantage",
+    "tempo",
+    "tempo_advantage",
+    "vtrace",
+)
