@@ -15,6 +15,7 @@ Everything is jittable; the graph may be drawn from a traced key.
 
 import functools
 import itertools
+import math
 from typing import NamedTuple
 
 import jax
@@ -82,11 +83,16 @@ def sample_question(key: Array, graph: Array, sizes: Sizes = Sizes()) -> Questio
   return Question(graph, start, jax.random.randint(chain_key, (sizes.hops,), 0, sizes.relations))
 
 
-def distinct_questions(graph: Array, sizes: Sizes = Sizes()) -> Question:
-  """Lists every question whose relations differ, `[N, ...]` with N = E R! / (R - H)!; 1440 by default."""
+def num_distinct_questions(sizes: Sizes = Sizes()) -> int:
+  """Counts the questions whose relations differ, E R! / (R - H)!: 1440 by default."""
+  return sizes.entities * math.perm(sizes.relations, sizes.hops)
+
+
+def distinct_question(index: Array, graph: Array, sizes: Sizes = Sizes()) -> Question:
+  """Looks up one of the questions whose relations differ, in the order of their starts and then of their chains."""
   chains = np.array(list(itertools.permutations(range(sizes.relations), sizes.hops)), np.int32)
-  start, chain = np.repeat(np.arange(sizes.entities), len(chains)), np.tile(chains, (sizes.entities, 1))
-  return Question(jnp.broadcast_to(graph, (len(start), *graph.shape)), jnp.asarray(start, jnp.int32), jnp.asarray(chain))
+  index = jnp.asarray(index, jnp.int32)
+  return Question(graph, index // len(chains), jnp.asarray(chains)[index % len(chains)])
 
 
 def gold_answer(question: Question) -> Array:

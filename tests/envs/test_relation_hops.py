@@ -97,8 +97,8 @@ def _draw_question(seed, sizes, distinct):
   graph = hops.make_graph(keys[0], sizes)
   if not distinct:
     return hops.sample_question(keys[1], graph, sizes)
-  every = hops.distinct_questions(graph, sizes)
-  return jax.tree.map(lambda x: x[jax.random.randint(keys[1], (), 0, every.start.shape[0])], every)
+  return hops.distinct_question(
+      jax.random.randint(keys[1], (), 0, hops.num_distinct_questions(sizes)), graph, sizes)
 
 
 @pytest.mark.parametrize("simulation, world, says", [(_Planned, _PLANNED, "score"), (_Walked, _WALKED, "principles")])
@@ -182,7 +182,8 @@ def test_flipped_scores():
 def test_the_questions_of_distinct_relations():
   graph = jax.jit(lambda seed: hops.make_graph(jax.random.key(seed)))(3)
   assert graph.shape == (24, 5) and 0 <= graph.min() and graph.max() < 24 and len(np.unique(graph)) > 20
-  questions = jax.device_get(hops.distinct_questions(graph))
+  assert hops.num_distinct_questions() == 1440
+  questions = jax.device_get(jax.jit(jax.vmap(lambda index: hops.distinct_question(index, graph)))(np.arange(1440)))
   rows = {(int(s), *map(int, c)) for s, c in zip(questions.start, questions.chain)}
   assert len(rows) == len(questions.start) == 1440
   assert all(len({*chain}) == 3 for _, *chain in rows)
