@@ -1,6 +1,7 @@
 """Policies with discrete actions in a world: episodes, and what the policy thinks of them."""
 
 from collections.abc import Callable, Sequence
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,33 @@ from rlcore.types import Agent, Array, PyTree, Scores, Trajectory, World
 
 Logits = Callable[[PyTree, Array], Array]
 Value = Callable[[PyTree, Array], Array]
+
+
+def start(world: World, value: Value, params: PyTree, key: Array, instance: PyTree) -> PyTree:
+  """Resets the world: what `transition` carries before the first step."""
+  observation, state = world.reset(key, instance)
+  return observation, state, value(params, observation), jnp.ones((), bool)
+
+
+def transition(
+    world: World, logits: Logits, value: Value, params: PyTree, instance: PyTree, carry: PyTree,
+    key: Array) -> tuple[PyTree, Trajectory]:
+  """Takes one step of an episode, or stands still after its end; returns the carry and the step."""
+  observation, state, value_t, alive = carry
+  act_key, world_key = jax.random.split(key)
+  scores = logits(params, observation)
+  action = jax.random.categorical(act_key, scores)
+  log_prob = jax.nn.log_softmax(scores)[action]
+  after, next_state, reward, terminated, truncated, info = world.step(world_key, state, action, instance)
+  value_tp1 = value(params, after)
+  counted = alive.astype(jnp.float32)
+  step = Trajectory(
+      observation=observation, action=action, reward_t=counted * reward,
+      discount_t=counted * (1 - jnp.asarray(terminated, jnp.float32)), log_prob_old=counted * log_prob,
+      value_t=counted * value_t, value_tp1=counted * value_tp1, mask=counted, info=info)
+  keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(alive, a, b), new, old)
+  carry = (*keep((after, next_state, value_tp1), (observation, state, value_t)), alive & ~(terminated | truncated))
+  return carry, step
 
 
 def rollout(world: World, logits: Logits, value: Value, params: PyTree, key: Array, instance: PyTree) -> Trajectory:
@@ -29,27 +57,9 @@ def rollout(world: World, logits: Logits, value: Value, params: PyTree, key: Arr
     `Trajectory` of `[horizon, ...]`, with the world's `info`; `discount_t` is 0 where the world terminated, else 1.
   """
   reset_key, run_key = jax.random.split(key)
-  observation, state = world.reset(reset_key, instance)
-
-  def step(carry, key):
-    observation, state, value_t, alive = carry
-    act_key, world_key = jax.random.split(key)
-    scores = logits(params, observation)
-    action = jax.random.categorical(act_key, scores)
-    log_prob = jax.nn.log_softmax(scores)[action]
-    after, next_state, reward, terminated, truncated, info = world.step(world_key, state, action, instance)
-    value_tp1 = value(params, after)
-    counted = alive.astype(jnp.float32)
-    transition = Trajectory(
-        observation=observation, action=action, reward_t=counted * reward,
-        discount_t=counted * (1 - jnp.asarray(terminated, jnp.float32)), log_prob_old=counted * log_prob,
-        value_t=counted * value_t, value_tp1=counted * value_tp1, mask=counted, info=info)
-    keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(alive, a, b), new, old)
-    carry = (*keep((after, next_state, value_tp1), (observation, state, value_t)), alive & ~(terminated | truncated))
-    return carry, transition
-
-  start = (observation, state, value(params, observation), jnp.ones((), bool))
-  return jax.lax.scan(step, start, jax.random.split(run_key, world.horizon))[1]
+  step = functools.partial(transition, world, logits, value, params, instance)
+  carry = start(world, value, params, reset_key, instance)
+  return jax.lax.scan(step, carry, jax.random.split(run_key, world.horizon))[1]
 
 
 def categorical_scores(logits: Array, action: Array, values: Array | None = None) -> Scores:
@@ -78,6 +88,7 @@ def make_actor_critic(
     activation: str = "tanh",
     zero_policy: bool = False,
     policy_mask: Callable[[Array], Array] | None = None,
+    play: Callable[..., Trajectory] = rollout,
 ) -> Agent:
   """Makes a policy MLP and, separate from it, a critic MLP on the world's observations.
 
@@ -88,6 +99,7 @@ def make_actor_critic(
     activation: of the hidden layers, see `models.mlp.MLP`.
     zero_policy: start from the uniform policy.
     policy_mask: `(observation) -> [A]`, > 0 where an action is allowed; None allows all.
+    play: how an episode is played, with the arguments of `rollout`; `branching_rollout` plays a group.
 
   Returns:
     The agent. Its parameters are `{"policy": ..., "value": ...}`, the latter only with a critic.
@@ -112,4 +124,4 @@ def make_actor_critic(
     every = lambda function: jax.vmap(lambda observation: function(params, observation))(trajectory.observation)
     return categorical_scores(every(logits), trajectory.action, every(value))
 
-  return Agent(init, lambda params, key, instance: rollout(world, logits, value, params, key, instance), score)
+  return Agent(init, lambda params, key, instance: play(world, logits, value, params, key, instance), score)
