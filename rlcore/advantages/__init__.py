@@ -7,7 +7,9 @@ from rlcore.advantages.groups import broadcast_to_tokens
 from rlcore.advantages.groups import degenerate_group
 from rlcore.advantages.groups import group_advantage
 from rlcore.advantages.groups import group_relative
+from rlcore.advantages.groups import step_group_advantage
 from rlcore.advantages.groups import total_rewards
+from rlcore.advantages.steps import reward_weighted_probs
 from rlcore.advantages.temporal import gae
 from rlcore.advantages.temporal import lambda_returns
 from rlcore.advantages.temporal import n_step_returns
@@ -35,6 +37,8 @@ __all__ = (
     "prefix_tree",
     "prefix_tree_values",
     "reward_to_go",
+    "reward_weighted_probs",
+    "step_group_advantage",
     "step_rewards",
     "tempo",
     "tempo_advantage",

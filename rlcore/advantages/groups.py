@@ -64,6 +64,22 @@ def group_advantage(
   return stats.masked(jnp.where(spread, numerator / jnp.where(spread, divisor, 1.0), without_spread), keep)
 
 
+def step_group_advantage(rewards: Array, eps: float = 1e-6, mask: Array | None = None) -> Array:
+  """Compares the candidates for ONE step with each other: `group_advantage` with the order of SLATE's arguments.
+
+  Args:
+    rewards: `[k]`, of the candidates that share a prefix.
+    eps: added to the standard deviation (divisor k - 1).
+    mask: `[k]` or None, > 0 where a candidate exists.
+
+  Returns:
+    `[k]` float32, 0 where `mask` is not set, for a single candidate and for equal rewards; no gradient flows.
+
+  Reference: SLATE, arXiv:2602.23440 (step-level advantage).
+  """
+  return group_advantage(rewards, mask, eps=eps)
+
+
 def broadcast_to_tokens(advantages: Array, mask: Array) -> Array:
   """Gives every counted token of a response the advantage of the response.
 

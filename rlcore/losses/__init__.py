@@ -2,6 +2,7 @@
 
 from rlcore.losses.aggregate import aggregate
 from rlcore.losses.aggregate import aggregation_weight
+from rlcore.losses.branching import slate_objective
 from rlcore.losses.divergences import entropy
 from rlcore.losses.divergences import kl_estimate
 from rlcore.losses.divergences import kl_exact
@@ -32,6 +33,7 @@ __all__ = (
     "progress_loss",
     "reinforce_loss",
     "reinforce_policy_loss",
+    "slate_objective",
     "truncated_importance_weights",
     "value_loss",
 )

@@ -6,5 +6,14 @@ from rlcore.policies.actor_critic import rollout
 from rlcore.policies.actor_critic import scripted_rollout
 from rlcore.policies.log_probs import token_log_probs
 from rlcore.policies.sampling import sample
+from rlcore.policies.world_branching import branching_rollout
 
-__all__ = ["categorical_scores", "make_actor_critic", "rollout", "sample", "scripted_rollout", "token_log_probs"]
+__all__ = (
+    "branching_rollout",
+    "categorical_scores",
+    "make_actor_critic",
+    "rollout",
+    "sample",
+    "scripted_rollout",
+    "token_log_probs",
+)

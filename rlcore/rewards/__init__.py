@@ -15,6 +15,10 @@ from rlcore.rewards.penalties import kl_penalized_rewards
 from rlcore.rewards.penalties import length_penalized_reward
 from rlcore.rewards.penalties import overlong_reward
 from rlcore.rewards.penalties import relative_length_reward
+from rlcore.rewards.principles import ppr_step_rewards
+from rlcore.rewards.principles import principle_score
+from rlcore.rewards.principles import renorm
+from rlcore.rewards.principles import slate_step_reward
 from rlcore.rewards.process import clip_rewards
 from rlcore.rewards.process import delta_rewards
 from rlcore.rewards.process import refine_process_rewards
@@ -50,12 +54,16 @@ __all__ = (
     "on_process",
     "only_where",
     "overlong_reward",
+    "ppr_step_rewards",
     "predicted_outcome",
+    "principle_score",
     "redistribution_residual",
     "refine_process_rewards",
     "relative_length_reward",
+    "renorm",
     "return_upper_bound",
     "shaped_step_rewards",
+    "slate_step_reward",
     "spa_step_rewards",
     "standardized_reward",
     "stateless",
