@@ -4,6 +4,9 @@ from rlcore.advantages.groups import broadcast_to_tokens
 from rlcore.advantages.groups import degenerate_group
 from rlcore.advantages.groups import group_advantage
 from rlcore.advantages.groups import group_relative
+from rlcore.advantages.steps import oprl_advantage
+from rlcore.advantages.steps import step_level_advantage
+from rlcore.advantages.steps import thought_advantage
 from rlcore.advantages.temporal import gae
 from rlcore.advantages.temporal import lambda_returns
 from rlcore.advantages.temporal import n_step_returns
@@ -25,11 +28,14 @@ __all__ = (
     "group_relative",
     "lambda_returns",
     "n_step_returns",
+    "oprl_advantage",
     "prefix_lcp",
     "prefix_tree",
     "prefix_tree_values",
     "reward_to_go",
+    "step_level_advantage",
     "tempo",
     "tempo_advantage",
+    "thought_advantage",
     "vtrace",
 )

@@ -14,6 +14,7 @@ from rlcore.losses.policy import clip_policy_loss
 from rlcore.losses.policy import clipped_surrogate
 from rlcore.losses.policy import reinforce_loss
 from rlcore.losses.policy import reinforce_policy_loss
+from rlcore.losses.reward_models import trajectory_dpo_loss
 from rlcore.losses.value import value_loss
 
 __all__ = (
@@ -30,6 +31,7 @@ __all__ = (
     "kl_exact",
     "reinforce_loss",
     "reinforce_policy_loss",
+    "trajectory_dpo_loss",
     "truncated_importance_weights",
     "value_loss",
 )

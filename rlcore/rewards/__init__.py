@@ -5,6 +5,9 @@ from rlcore.rewards.composite import lexicographic_reward
 from rlcore.rewards.composite import mixture
 from rlcore.rewards.composite import only_where
 from rlcore.rewards.composite import weighted_sum
+from rlcore.rewards.implicit import implicit_step_rewards
+from rlcore.rewards.implicit import normalize_step_rewards
+from rlcore.rewards.implicit import trajectory_scores
 from rlcore.rewards.normalise import clip_reward
 from rlcore.rewards.normalise import clip_to_bounds
 from rlcore.rewards.normalise import meanstd_reward
@@ -15,6 +18,10 @@ from rlcore.rewards.penalties import kl_penalized_rewards
 from rlcore.rewards.penalties import length_penalized_reward
 from rlcore.rewards.penalties import overlong_reward
 from rlcore.rewards.penalties import relative_length_reward
+from rlcore.rewards.thoughts import capability_reward
+from rlcore.rewards.thoughts import labels_from_reflections
+from rlcore.rewards.thoughts import merge_thoughts
+from rlcore.rewards.thoughts import thought_rewards
 from rlcore.rewards.transforms import chain
 from rlcore.rewards.transforms import identity
 from rlcore.rewards.transforms import on_outcome
@@ -24,18 +31,23 @@ from rlcore.rewards.transforms import with_lengths
 from rlcore.rewards.transforms import with_running_stats
 
 __all__ = (
+    "capability_reward",
     "chain",
     "clip_reward",
     "clip_to_bounds",
     "gated_reward",
     "identity",
+    "implicit_step_rewards",
     "kl_in_reward",
     "kl_penalized_rewards",
+    "labels_from_reflections",
     "length_penalized_reward",
     "lexicographic_reward",
     "meanstd_reward",
+    "merge_thoughts",
     "minmax_reward",
     "mixture",
+    "normalize_step_rewards",
     "on_outcome",
     "on_process",
     "only_where",
@@ -43,6 +55,8 @@ __all__ = (
     "relative_length_reward",
     "standardized_reward",
     "stateless",
+    "thought_rewards",
+    "trajectory_scores",
     "weighted_sum",
     "with_lengths",
     "with_running_stats",
