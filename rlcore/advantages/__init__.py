@@ -9,7 +9,10 @@ from rlcore.advantages.groups import group_advantage
 from rlcore.advantages.groups import group_relative
 from rlcore.advantages.groups import step_group_advantage
 from rlcore.advantages.groups import total_rewards
+from rlcore.advantages.steps import oprl_advantage
 from rlcore.advantages.steps import reward_weighted_probs
+from rlcore.advantages.steps import step_level_advantage
+from rlcore.advantages.steps import thought_advantage
 from rlcore.advantages.temporal import gae
 from rlcore.advantages.temporal import lambda_returns
 from rlcore.advantages.temporal import n_step_returns
@@ -33,15 +36,18 @@ __all__ = (
     "group_relative",
     "lambda_returns",
     "n_step_returns",
+    "oprl_advantage",
     "prefix_lcp",
     "prefix_tree",
     "prefix_tree_values",
     "reward_to_go",
     "reward_weighted_probs",
     "step_group_advantage",
+    "step_level_advantage",
     "step_rewards",
     "tempo",
     "tempo_advantage",
+    "thought_advantage",
     "total_rewards",
     "vtrace",
 )

@@ -16,6 +16,7 @@ from rlcore.losses.policy import clipped_surrogate
 from rlcore.losses.policy import reinforce_loss
 from rlcore.losses.policy import reinforce_policy_loss
 from rlcore.losses.reward_models import progress_loss
+from rlcore.losses.reward_models import trajectory_dpo_loss
 from rlcore.losses.value import value_loss
 
 __all__ = (
@@ -34,6 +35,7 @@ __all__ = (
     "reinforce_loss",
     "reinforce_policy_loss",
     "slate_objective",
+    "trajectory_dpo_loss",
     "truncated_importance_weights",
     "value_loss",
 )

@@ -5,6 +5,9 @@ from rlcore.rewards.composite import lexicographic_reward
 from rlcore.rewards.composite import mixture
 from rlcore.rewards.composite import only_where
 from rlcore.rewards.composite import weighted_sum
+from rlcore.rewards.implicit import implicit_step_rewards
+from rlcore.rewards.implicit import normalize_step_rewards
+from rlcore.rewards.implicit import trajectory_scores
 from rlcore.rewards.normalise import clip_reward
 from rlcore.rewards.normalise import clip_to_bounds
 from rlcore.rewards.normalise import meanstd_reward
@@ -27,6 +30,10 @@ from rlcore.rewards.process import shaped_step_rewards
 from rlcore.rewards.redistribution import predicted_outcome
 from rlcore.rewards.redistribution import redistribution_residual
 from rlcore.rewards.redistribution import spa_step_rewards
+from rlcore.rewards.thoughts import capability_reward
+from rlcore.rewards.thoughts import labels_from_reflections
+from rlcore.rewards.thoughts import merge_thoughts
+from rlcore.rewards.thoughts import thought_rewards
 from rlcore.rewards.transforms import chain
 from rlcore.rewards.transforms import identity
 from rlcore.rewards.transforms import on_outcome
@@ -36,6 +43,7 @@ from rlcore.rewards.transforms import with_lengths
 from rlcore.rewards.transforms import with_running_stats
 
 __all__ = (
+    "capability_reward",
     "chain",
     "clip_reward",
     "clip_rewards",
@@ -43,13 +51,17 @@ __all__ = (
     "delta_rewards",
     "gated_reward",
     "identity",
+    "implicit_step_rewards",
     "kl_in_reward",
     "kl_penalized_rewards",
+    "labels_from_reflections",
     "length_penalized_reward",
     "lexicographic_reward",
     "meanstd_reward",
+    "merge_thoughts",
     "minmax_reward",
     "mixture",
+    "normalize_step_rewards",
     "on_outcome",
     "on_process",
     "only_where",
@@ -67,6 +79,8 @@ __all__ = (
     "spa_step_rewards",
     "standardized_reward",
     "stateless",
+    "thought_rewards",
+    "trajectory_scores",
     "weighted_sum",
     "with_lengths",
     "with_running_stats",
