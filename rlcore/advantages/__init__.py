@@ -4,9 +4,11 @@ from rlcore.advantages.groups import broadcast_to_tokens
 from rlcore.advantages.groups import degenerate_group
 from rlcore.advantages.groups import group_advantage
 from rlcore.advantages.groups import group_relative
+from rlcore.advantages.groups import trajectory_rloo
 from rlcore.advantages.temporal import gae
 from rlcore.advantages.temporal import lambda_returns
 from rlcore.advantages.temporal import n_step_returns
+from rlcore.advantages.temporal import reinforce_pp_returns
 from rlcore.advantages.temporal import reward_to_go
 from rlcore.advantages.temporal import vtrace
 from rlcore.advantages.trees import branch_mask
@@ -28,8 +30,10 @@ __all__ = (
     "prefix_lcp",
     "prefix_tree",
     "prefix_tree_values",
+    "reinforce_pp_returns",
     "reward_to_go",
     "tempo",
     "tempo_advantage",
+    "trajectory_rloo",
     "vtrace",
 )

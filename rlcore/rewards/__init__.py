@@ -22,11 +22,14 @@ from rlcore.rewards.transforms import on_process
 from rlcore.rewards.transforms import stateless
 from rlcore.rewards.transforms import with_lengths
 from rlcore.rewards.transforms import with_running_stats
+from rlcore.rewards.turns import dense_turn_rewards
+from rlcore.rewards.turns import sparse_turn_rewards
 
 __all__ = (
     "chain",
     "clip_reward",
     "clip_to_bounds",
+    "dense_turn_rewards",
     "gated_reward",
     "identity",
     "kl_in_reward",
@@ -41,6 +44,7 @@ __all__ = (
     "only_where",
     "overlong_reward",
     "relative_length_reward",
+    "sparse_turn_rewards",
     "standardized_reward",
     "stateless",
     "weighted_sum",
