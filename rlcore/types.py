@@ -65,6 +65,8 @@ class Trajectory:
     value_t: `[T]` float32, value estimate of `observation`.
     value_tp1: `[T]` float32, value estimate of the true next observation (also where an episode was truncated).
     mask: `[T]`, 1 where the transition counts.
+    info: pytree of `[T, ...]`, what the world said beside, or None.
+    ref_log_probs: `[T]` float32 or None, log-probability of `action` under a frozen reference policy.
   """
 
   observation: PyTree
@@ -75,6 +77,13 @@ class Trajectory:
   value_t: Array
   value_tp1: Array
   mask: Array
+  info: PyTree = None
+  ref_log_probs: Array | None = None
+
+  @property
+  def log_probs(self) -> Array:
+    """`log_prob_old` by the name that `Rollouts` gives it, so that policy losses take either record."""
+    return self.log_prob_old
 
 
 class RewardTransform(NamedTuple):
@@ -128,6 +137,55 @@ class LanguageModel(NamedTuple):
   extend: Callable[[PyTree, int], PyTree]
   vocab_size: int
   respond: Callable[[PyTree, Array, Array, Array, Array], Array] | None = None
+
+
+class World(NamedTuple):
+  """An environment as pure functions, with gymnax's signature; it does not reset itself.
+
+  Attributes:
+    reset: `(key, params) -> (observation, state)`. `params` is the instance (a question, a graph, physical constants),
+      a pytree of arrays, so that `jax.vmap` runs many instances at a time.
+    step: `(key, state, action, params) -> (observation, state, reward, terminated, truncated, info)`; `observation` is
+      the true next one also where the episode ends, `info` a dictionary of arrays whose shapes never change.
+    num_actions: number of discrete actions.
+    observation_size: length of the observation, a float32 vector.
+    horizon: most steps of an episode; at the last of them the world itself says terminated (running out of time is a
+      failure that the policy can foresee) or truncated (it is not).
+  """
+
+  reset: Callable[[Array, PyTree], tuple[Array, PyTree]]
+  step: Callable[[Array, PyTree, Array, PyTree], tuple[Array, PyTree, Array, Array, Array, dict[str, Array]]]
+  num_actions: int
+  observation_size: int
+  horizon: int
+
+
+class Scores(NamedTuple):
+  """What a policy says of the actions of a trajectory.
+
+  Attributes:
+    log_probs: `[T]` float32, log-probability of each action.
+    entropy: `[T]` float32, entropy of the distribution that it was drawn from, in nats.
+    values: `[T]` float32, value estimate of each observation; 0 without a critic.
+  """
+
+  log_probs: Array
+  entropy: Array
+  values: Array
+
+
+class Agent(NamedTuple):
+  """A policy in its world: what training on episodes needs of both.
+
+  Attributes:
+    init: `(key) -> params`.
+    rollout: `(params, key, instance) -> Trajectory` of one episode, `[T]`.
+    score: `(params, Trajectory) -> Scores` of one episode, differentiable in the parameters.
+  """
+
+  init: Callable[[Array], PyTree]
+  rollout: Callable[[PyTree, Array, PyTree], Trajectory]
+  score: Callable[[PyTree, Trajectory], Scores]
 
 
 class Task(NamedTuple):

@@ -1,5 +1,8 @@
 """Advantage estimators: credit for the elements of a group, a prefix tree or a trajectory."""
 
+from rlcore.advantages.episodes import gae_advantages
+from rlcore.advantages.episodes import gae_returns
+from rlcore.advantages.episodes import step_rewards
 from rlcore.advantages.groups import broadcast_to_tokens
 from rlcore.advantages.groups import degenerate_group
 from rlcore.advantages.groups import group_advantage
@@ -23,6 +26,8 @@ __all__ = (
     "broadcast_to_tokens",
     "degenerate_group",
     "gae",
+    "gae_advantages",
+    "gae_returns",
     "group_advantage",
     "group_relative",
     "lambda_returns",
@@ -32,6 +37,7 @@ __all__ = (
     "prefix_tree_values",
     "reinforce_pp_returns",
     "reward_to_go",
+    "step_rewards",
     "tempo",
     "tempo_advantage",
     "trajectory_rloo",

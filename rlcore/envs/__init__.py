@@ -1,0 +1,3 @@
+"""Jittable worlds with gymnax's functional signature, one a file; see `rlcore.types.World`."""
+
+__all__ = ()
