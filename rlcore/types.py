@@ -234,6 +234,40 @@ class Problem:
   target: PyTree = None
 
 
+class TextWorld(NamedTuple):
+  """An environment that is read and acted on in tokens, as pure functions; an episode is one sequence of tokens.
+
+  The prompt is followed by S turns, each of O observation tokens and the A tokens of an action. The numbers are static:
+  an episode is a scan. Only action tokens are the policy's; what follows the end of an episode does not count.
+
+  Attributes:
+    reset: `(key, params) -> (state, prompt [P], prompt_mask [P], observation [O])`; `params` is the instance, a pytree
+      of arrays. The prompt, padded on the left, depends on `params` alone.
+    step: `(state, action [A]) -> (state, observation [O], reward, done, info)`; what is left to chance draws from a key
+      in `state`. `info` is a dictionary of arrays.
+    decode: `(token ids) -> str`, one string for any sequence of ids.
+    num_turns: S, the most turns; running out of them is a failure that the policy can foresee.
+    prompt_length: P.
+    observation_length: O.
+    action_length: A; the last token of an action ends the turn, and the turn's reward sits on it.
+    vocab_size: number of ids that can be read.
+    allowed: `[A, V]` bool array, which of the V ids that can be drawn may stand at each place of an action (a single one
+      is forced: its log-probability is 0); None allows all.
+    pad_id: the id that fills unused places.
+  """
+
+  reset: Callable[[Array, PyTree], tuple[PyTree, Array, Array, Array]]
+  step: Callable[[PyTree, Array], tuple[PyTree, Array, Array, Array, dict[str, Array]]]
+  decode: Callable[[Any], str]
+  num_turns: int
+  prompt_length: int
+  observation_length: int
+  action_length: int
+  vocab_size: int
+  allowed: Any = None
+  pad_id: int = 0
+
+
 class Example(NamedTuple):
   """One sampled response, ready to be shown: text pieces with the credit of each.
 

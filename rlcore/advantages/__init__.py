@@ -9,6 +9,7 @@ from rlcore.advantages.groups import group_advantage
 from rlcore.advantages.groups import group_relative
 from rlcore.advantages.groups import step_group_advantage
 from rlcore.advantages.groups import total_rewards
+from rlcore.advantages.groups import trajectory_rloo
 from rlcore.advantages.steps import oprl_advantage
 from rlcore.advantages.steps import reward_weighted_probs
 from rlcore.advantages.steps import step_level_advantage
@@ -16,6 +17,7 @@ from rlcore.advantages.steps import thought_advantage
 from rlcore.advantages.temporal import gae
 from rlcore.advantages.temporal import lambda_returns
 from rlcore.advantages.temporal import n_step_returns
+from rlcore.advantages.temporal import reinforce_pp_returns
 from rlcore.advantages.temporal import reward_to_go
 from rlcore.advantages.temporal import vtrace
 from rlcore.advantages.trees import branch_mask
@@ -40,6 +42,7 @@ __all__ = (
     "prefix_lcp",
     "prefix_tree",
     "prefix_tree_values",
+    "reinforce_pp_returns",
     "reward_to_go",
     "reward_weighted_probs",
     "step_group_advantage",
@@ -49,5 +52,6 @@ __all__ = (
     "tempo_advantage",
     "thought_advantage",
     "total_rewards",
+    "trajectory_rloo",
     "vtrace",
 )

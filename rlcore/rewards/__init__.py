@@ -41,6 +41,8 @@ from rlcore.rewards.transforms import on_process
 from rlcore.rewards.transforms import stateless
 from rlcore.rewards.transforms import with_lengths
 from rlcore.rewards.transforms import with_running_stats
+from rlcore.rewards.turns import dense_turn_rewards
+from rlcore.rewards.turns import sparse_turn_rewards
 
 __all__ = (
     "capability_reward",
@@ -49,6 +51,7 @@ __all__ = (
     "clip_rewards",
     "clip_to_bounds",
     "delta_rewards",
+    "dense_turn_rewards",
     "gated_reward",
     "identity",
     "implicit_step_rewards",
@@ -77,6 +80,7 @@ __all__ = (
     "shaped_step_rewards",
     "slate_step_reward",
     "spa_step_rewards",
+    "sparse_turn_rewards",
     "standardized_reward",
     "stateless",
     "thought_rewards",
