@@ -1,5 +1,10 @@
 """Advantage estimators: credit for the elements of a group, a prefix tree or a trajectory."""
 
+from rlcore.advantages.depths import depth_prune_mask
+from rlcore.advantages.depths import depthwise_advantage
+from rlcore.advantages.depths import fuse_rewards
+from rlcore.advantages.depths import tree_nodes_per_depth
+from rlcore.advantages.depths import width_prune_mask
 from rlcore.advantages.episodes import gae_advantages
 from rlcore.advantages.episodes import gae_returns
 from rlcore.advantages.episodes import step_rewards
@@ -31,6 +36,9 @@ __all__ = (
     "branch_mask",
     "broadcast_to_tokens",
     "degenerate_group",
+    "depth_prune_mask",
+    "depthwise_advantage",
+    "fuse_rewards",
     "gae",
     "gae_advantages",
     "gae_returns",
@@ -53,5 +61,7 @@ __all__ = (
     "thought_advantage",
     "total_rewards",
     "trajectory_rloo",
+    "tree_nodes_per_depth",
     "vtrace",
+    "width_prune_mask",
 )
