@@ -121,12 +121,16 @@ class LanguageModel(NamedTuple):
     prefill: `(params, tokens [B, P], mask [B, P], group_size, max_new_tokens) -> (hidden [B, D], cache)`; `hidden`
       belongs to the last prompt token. The prompt is processed once; the cache serves B * group_size rows.
     step: `(params, cache, tokens [B, G], index) -> (hidden [B, G, D], cache)`; `tokens` is response token number
-      `index` (scalar int32) of each row.
+      `index` (scalar int32) of each row. A negative token is none: the row has ended, its `hidden` is junk.
     extend: `(cache, max_new_tokens) -> cache`, with room for that many response tokens in all; what was there stays.
     vocab_size: V, the number of tokens that can be drawn.
     respond: `(params, prompts [B, P], mask [B, P], tokens [B, G, T], mask [B, G, T]) -> [B, G, T, D]`; entry t has seen
       the prompt and tokens 0..t-1 of its response. Each prompt is processed once for its group. None where a model
       has no better way than `hidden` of whole sequences.
+    adopt: `(cache, rows [B], mask [B, T], width) -> cache`; response tokens 0..T-1 of row `rows[b]` join the prompt
+      (those with mask 0 remain unseen, and the row ends there) and every row of the group starts from it anew, at index
+      0 and without room (see `extend`). The prompt then has `width` places, the last ones: padding must be all that
+      is lost. None where a model cannot.
   """
 
   init: Callable[[Array], PyTree]
@@ -137,6 +141,7 @@ class LanguageModel(NamedTuple):
   extend: Callable[[PyTree, int], PyTree]
   vocab_size: int
   respond: Callable[[PyTree, Array, Array, Array, Array], Array] | None = None
+  adopt: Callable[[PyTree, Array, Array, int], PyTree] | None = None
 
 
 class World(NamedTuple):
