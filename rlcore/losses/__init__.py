@@ -3,6 +3,7 @@
 from rlcore.losses.aggregate import aggregate
 from rlcore.losses.aggregate import aggregation_weight
 from rlcore.losses.branching import branch_grpo_loss
+from rlcore.losses.candidates import slate_objective
 from rlcore.losses.divergences import entropy
 from rlcore.losses.divergences import kl_estimate
 from rlcore.losses.divergences import kl_exact
@@ -16,6 +17,8 @@ from rlcore.losses.policy import clip_policy_loss
 from rlcore.losses.policy import clipped_surrogate
 from rlcore.losses.policy import reinforce_loss
 from rlcore.losses.policy import reinforce_policy_loss
+from rlcore.losses.reward_models import progress_loss
+from rlcore.losses.reward_models import trajectory_dpo_loss
 from rlcore.losses.value import value_loss
 
 __all__ = (
@@ -32,8 +35,11 @@ __all__ = (
     "importance_ratio",
     "kl_estimate",
     "kl_exact",
+    "progress_loss",
     "reinforce_loss",
     "reinforce_policy_loss",
+    "slate_objective",
+    "trajectory_dpo_loss",
     "truncated_importance_weights",
     "value_loss",
 )

@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from rlcore.models import mlp
 from rlcore.types import Array, PyTree, VelocityModel
 
 
@@ -24,23 +25,18 @@ def make_velocity_mlp(
   Returns:
     The model; its parameters are float32.
   """
-  widths = (dim + 1 + 2 * frequencies + embedding, *hidden, dim)
+  network = mlp.MLP(tuple(hidden), dim, activation="silu")
 
   def init(key: Array) -> PyTree:
-    embed_key, *keys = jax.random.split(key, len(widths))
-    layer = lambda key, rows, columns: dict(
-        kernel=jax.random.normal(key, (rows, columns)) / math.sqrt(rows), bias=jnp.zeros(columns))
-    return dict(embedding=jax.random.normal(embed_key, (num_conditions, embedding)),
-                layers=[layer(*spec) for spec in zip(keys, widths[:-1], widths[1:], strict=True)])
+    embed_key, key = jax.random.split(key)
+    inputs = jnp.zeros((1, dim + 1 + 2 * frequencies + embedding))
+    return dict(embedding=jax.random.normal(embed_key, (num_conditions, embedding)), network=network.init(key, inputs))
 
   def velocity(params: PyTree, z: Array, sigma: Array, condition: Array) -> Array:
     angle = math.pi * sigma[:, None] * 2.0 ** jnp.arange(frequencies)
     embedded = jnp.take(params["embedding"], condition, axis=0, mode="clip")
-    x = jnp.concatenate([z, sigma[:, None], jnp.sin(angle), jnp.cos(angle),
-                         jnp.broadcast_to(embedded, (z.shape[0], embedding))], axis=1)
-    *inner, last = params["layers"]
-    for layer in inner:
-      x = jax.nn.silu(x @ layer["kernel"] + layer["bias"])
-    return x @ last["kernel"] + last["bias"]
+    embedded = jnp.broadcast_to(embedded, (z.shape[0], embedding))
+    inputs = jnp.concatenate([z, sigma[:, None], jnp.sin(angle), jnp.cos(angle), embedded], axis=1)
+    return network.apply(params["network"], inputs)
 
   return VelocityModel(init, velocity)

@@ -13,10 +13,11 @@ def test_velocity_mlp_is_the_loop():
   z, sigma, condition = rng.normal(size=(5, 2)), rng.random(5), np.array([0, 1, 2, 1, 0])
   x = np.concatenate([z, sigma[:, None], *(np.sin(np.pi * sigma * f)[:, None] for f in (1, 2)),
                       *(np.cos(np.pi * sigma * f)[:, None] for f in (1, 2)), params["embedding"][condition]], 1)
-  for layer in params["layers"][:-1]:
+  *inner, last = params["network"]["params"].values()
+  for layer in inner:
     x = x @ layer["kernel"] + layer["bias"]
     x = x / (1 + np.exp(-x))
-  expected = x @ params["layers"][-1]["kernel"] + params["layers"][-1]["bias"]
+  expected = x @ last["kernel"] + last["bias"]
   got = jax.jit(model.velocity)(params, z, sigma, condition)
   np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
   one = model.velocity(params, z[:1], sigma[:1], np.int32(0))
