@@ -111,7 +111,7 @@ CLAIM = results.Claim(
     seeds=tuple(range(6)),
     also=("tail:reward", "mean:evaluations", "last:eval/reward"),
     cost="evaluations",
-    kept=("eval/samples",),
+    kept=("eval/samples", "eval/reward"),
 )
 
 

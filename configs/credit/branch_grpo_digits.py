@@ -39,6 +39,6 @@ CLAIM = results.Claim(
     seeds=tuple(range(3)),
     also=("tail:reward", "mean:evaluations", "last:eval/reward", "last:eval/judge_accuracy", "last:eval/judge_log_prob"),
     cost="evaluations",
-    kept=("eval/samples", "eval/judge_accuracy"),
+    kept=("eval/samples", "eval/reward", "eval/judge_accuracy"),
 )
 verdict = branch_grpo.verdict

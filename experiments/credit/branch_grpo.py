@@ -76,22 +76,22 @@ def figure(result: Mapping, path: str | pathlib.Path):
   arms = variant["arms"]
   curves = {name: np.array(arm["curve"]["seeds"]) for name, arm in arms.items()}
   costs = {name: np.array(arm["curve"]["cost"]).mean(0) / 1000 for name, arm in arms.items()}
-  baseline = arms[claim["baselines"][0]]
-  picture = Figure(figsize=(10, 6.4), layout="constrained")
-  top, bottom = picture.subfigures(2, 1, height_ratios=(1, 1))
+  baseline, method = (arms[name] for name in (claim["baselines"][0], claim["method"]))
+  draw, height = (_draw_points, 3.2) if len(baseline["kept"]["eval/samples"][0][0][0]) == 2 else (_draw_images, 1.9)
+  picture = Figure(figsize=(10, 3.2 + height), layout="constrained")
+  top, bottom = picture.subfigures(2, 1, height_ratios=(3.2, height))
   left, right = top.subplots(1, 2, sharey=True)
   plots.plot_arms(left, curves, title="reward of fresh samples against cost", y_label="reward", costs=costs,
                   x_label="thousand network evaluations for one tree (or 16 chains)")
   left.axhline(0.9 * np.mean(baseline["values"]["tail:reward"]), color="0.3", linewidth=1, linestyle=":")
   plots.plot_arms(right, curves, title="against updates", stride=baseline["curve"]["stride"])
   right.get_legend().remove()
-  shown = (claim["baselines"][0], claim["method"])
-  samples = {name: np.array(arms[name]["kept"]["eval/samples"]) for name in shown}  # [2, C, n, D]
-  panels = {"after flow matching": samples[shown[0]][0]} | {f"after {name}": samples[name][1] for name in shown}
-  draw = _draw_points if samples[shown[0]].shape[-1] == 2 else _draw_images
-  for axes, (title, points) in zip(bottom.subplots(1, len(panels)), panels.items(), strict=True):
-    draw(axes, points)
-    axes.set_title(title, fontsize=10, loc="left", fontweight="bold")
+  panels = (("before", baseline, 0), (claim["baselines"][0], baseline, 1), (claim["method"], method, 1))
+  for axes, (title, arm, when) in zip(bottom.subplots(1, len(panels)), panels, strict=True):
+    draw(axes, np.array(arm["kept"]["eval/samples"][when]))
+    numbers = (f"{key.removeprefix('eval/').replace('_', ' ')} {x[when]:.2f}" for key, x in arm["kept"].items()
+               if key != "eval/samples")
+    axes.set_title(f"{title}: {', '.join(numbers)}", fontsize=9, loc="left", fontweight="bold")
   picture.suptitle(f"{claim['paper']}: {result['verdict']}", fontsize=12, fontweight="bold")
   picture.savefig(path, dpi=110)
 
