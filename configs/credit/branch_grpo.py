@@ -5,17 +5,18 @@
     python -m experiments.reproduce --config=configs/credit/branch_grpo.py        the comparison and its verdict
     python -m experiments.reproduce --config=configs/credit/branch_grpo_digits.py the same on the digits
 
-A velocity network is taught four rings of eight Gaussians by flow matching, then trained by a reward that wants one mode
-of each. 20 denoising steps, splits at steps 0, 3, 6, 9 into two: 16 leaves of 219 nodes, where 16 chains take 320. Arms:
-`sequential`, chains of one shared noise (DanceGRPO); `branch`; `branch_pruned`, a window of four depths without backward
-pass; `branch_terminal`, the tree with the leaves' advantage on every edge; `fresh`, chains of their own noise. Every arm
-takes two gradient steps an update on two trees (or groups) a prompt, its rate from {3e-4, 1e-3, 3e-3} on seeds 100-102,
-judged on seeds 0-5. Cost is counted as the paper counts it, in nodes, forwards and backwards once each.
+A velocity network is taught four rings of eight Gaussians by flow matching, then trained by a reward that wants one
+mode of each. 20 denoising steps, splits at steps 0, 3, 6, 9 into two: 16 leaves of 219 nodes, where 16 chains take
+320. Arms: `sequential`, chains of one shared noise (DanceGRPO); `branch`; `branch_pruned`, a window of four depths
+without backward pass; `branch_terminal`, the tree with the leaves' advantage on every edge; `fresh`, chains of their
+own noise. Every arm takes two gradient steps an update on two trees (or groups) a prompt, its rate from {3e-4, 1e-3,
+3e-3} on seeds 100-102, judged on seeds 0-5. Cost is counted as the paper counts it, in nodes, forwards and backwards
+once each.
 
 What to know of it. The reward is measured after every update on 64 fresh noiseless samples a prompt, not after every
-fifth on 256; a point of the curves is the mean of four updates, so again 256 samples. eta is 0.7 where the paper has 0.3,
-since two dimensions need more noise; the clip range is that of the summed log-probability. Pruned edges are computed all
-the same here: one program serves the three arms of a tree, and the saving is counted, not timed.
+fifth on 256; a point of the curves is the mean of four updates, so again 256 samples. eta is 0.7 where the paper has
+0.3, since two dimensions need more noise; the clip range is that of the summed log-probability. Pruned edges are
+computed all the same here: one program serves the three arms of a tree, and the saving is counted, not timed.
 """
 
 import ml_collections
@@ -100,14 +101,15 @@ TUNE = dict(grid={"lr": (3e-4, 1e-3, 3e-3)}, seeds=range(100, 103))
 CLAIM = results.Claim(
     paper="BranchGRPO",
     arxiv="2509.06040",
-    statement="A branching rollout with depth-wise credit reaches the reward of 16 chains sooner and at lower cost (FLUX: "
-              "HPS-v2.1 .363 against .360 at 493 against 698 s an iteration; pruned .369 at 314 s).",
+    statement="A branching rollout with depth-wise credit reaches the reward of 16 chains sooner and at lower cost "
+              "(FLUX: HPS-v2.1 .363 against .360 at 493 against 698 s an iteration; pruned .369 at 314 s).",
     metric="mean:reward",
     method="branch",
     baselines=("sequential",),
-    rule="sequential needs at least 1.3 times the network evaluations of branch to reach 0.9 of sequential's final reward "
-         "(its last 20 updates, mean of seeds), in the mean over seeds of the paired ratio, and the ratio's 95 % bootstrap "
-         "interval lies above 1; not reproduced if branch needs at least as many in the mean; else inconclusive",
+    rule="sequential needs at least 1.3 times the network evaluations of branch to reach 0.9 of sequential's final "
+         "reward (its last 20 updates, mean of seeds), in the mean over seeds of the paired ratio, and the ratio's 95 % "
+         "bootstrap interval lies above 1; not reproduced if branch needs at least as many in the mean; else "
+         "inconclusive",
     seeds=tuple(range(6)),
     also=("tail:reward", "mean:evaluations", "last:eval/reward"),
     cost="evaluations",
@@ -130,8 +132,8 @@ def verdict(result) -> tuple[str, str]:
             for name, cost in reached.items() if name != "sequential"}
   ratio = ratios[claim["method"]]
   budget = min(arms[name]["curve"]["cost"][0][-1] for name in ("sequential", claim["method"]))
-  told = (f"to reach {level:.3f} sequential needs {ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times the network "
-          f"evaluations of {claim['method']}, mean reward over equal evaluations "
+  told = (f"to reach {level:.3f} sequential needs {ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times the "
+          f"network evaluations of {claim['method']}, mean reward over equal evaluations "
           f"{area(arms[claim['method']]['curve'], budget):.3f} against {area(arms['sequential']['curve'], budget):.3f}")
   others = "; ".join(f"{name} {x.mean:.2f} [{x.low:.2f}, {x.high:.2f}]" for name, x in ratios.items()
                      if name != claim["method"])

@@ -2,11 +2,11 @@
 
     python -m experiments.reproduce --config=configs/credit/branch_grpo_digits.py       needs rlcore[digits]
 
-The 8 x 8 digits of scikit-learn: a velocity network for the ten classes is taught half of the images by flow matching,
-then trained by the log-probability (above a guess, in nats) that a classifier gives to the asked digit. That classifier
-learnt from a quarter of the images that the flow model never saw; a second one, of the last quarter, is the judge that
-nothing is trained against. The rate of both arms is chosen on seeds 100 and 101, judged on seeds 0-2; the rule is that of
-`branch_grpo`. One tree (or 16 chains) a digit and update.
+The 8 x 8 digits of scikit-learn: a velocity network for the ten classes is taught half of the images by flow
+matching, then trained by the log-probability (above a guess, in nats) that a classifier gives to the asked digit.
+That classifier learnt from a quarter of the images that the flow model never saw; a second one, of the last quarter,
+is the judge that nothing is trained against. The rate of both arms is chosen on seeds 100 and 101, judged on seeds
+0-2; the rule is that of `branch_grpo`. One tree (or 16 chains) a digit and update.
 """
 
 import ml_collections
@@ -37,7 +37,8 @@ CLAIM = results.Claim(
     baselines=("sequential",),
     rule=branch_grpo.CLAIM.rule,
     seeds=tuple(range(3)),
-    also=("tail:reward", "mean:evaluations", "last:eval/reward", "last:eval/judge_accuracy", "last:eval/judge_log_prob"),
+    also=("tail:reward", "mean:evaluations", "last:eval/reward", "last:eval/judge_accuracy",
+          "last:eval/judge_log_prob"),
     cost="evaluations",
     kept=("eval/samples", "eval/reward", "eval/judge_accuracy"),
 )

@@ -1,9 +1,9 @@
 """BranchGRPO: denoise one tree instead of G chains, and give every step its own advantage (arXiv:2509.06040).
 
-`make_experiment` trains on rings of Gaussians in the plane or on handwritten digits. A tree is one program and chains are
-another; arms of the same shape differ in numbers only: `depthwise=0` broadcasts the leaves' advantage (chains have
-nothing else), `prune=1` leaves a sliding window of depths out of the backward pass, `fresh=1` gives every chain its own
-noise. A pruned edge has weight 0 and is still computed here; what it would save is counted.
+`make_experiment` trains on rings of Gaussians in the plane or on handwritten digits. A tree is one program and chains
+are another; arms of the same shape differ in numbers only: `depthwise=0` broadcasts the leaves' advantage (chains
+have nothing else), `prune=1` leaves a sliding window of depths out of the backward pass, `fresh=1` gives every chain
+its own noise. A pruned edge has weight 0 and is still computed here; what it would save is counted.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """A flow model as a policy: denoising chains and trees of a stochastic sampler, and the log-probability of each step.
 
 sigma runs from 1 (noise) to 0 (data), a point on the way is `(1 - sigma) * data + sigma * noise`, and the velocity
-that a model predicts there is that of `noise - data`. `velocity` below is `(z [n, ...], sigma [n]) -> [n, ...]`, a model
-bound to its parameters and to one prompt; batch over prompts by `jax.vmap`.
+that a model predicts there is that of `noise - data`. `velocity` below is `(z [n, ...], sigma [n]) -> [n, ...]`, a
+model bound to its parameters and to one prompt; batch over prompts by `jax.vmap`.
 
 A tree is stored node by node: its nodes depth by depth, the children of a node side by side, so that the node of leaf l
 at depth d is number l // (L / n_d) of that depth. Its shape, `advantages.tree_nodes_per_depth`, is static.
@@ -224,7 +224,7 @@ def tree_log_probs(
 
 
 def edges_to_paths(edge_values: Array, nodes_per_depth: Sequence[int]) -> Array:
-  """Lays values of edges `[M - n_0]` out by leaf: `[N, L]`, row d - 1 the edge into depth d, as credit and loss read."""
+  """Lays values of edges `[M - n_0]` out by leaf, `[N, L]` as credit and loss read: row d - 1 the edge into depth d."""
   _, _, paths = _layout(tuple(nodes_per_depth))
   chex.assert_shape(edge_values, (sum(nodes_per_depth[1:]),))
   return edge_values[paths[1:] - nodes_per_depth[0]]
@@ -264,7 +264,7 @@ def _edge_log_prob(x: Array, mean: Array, std: Array) -> Array:
 
 @functools.lru_cache
 def _layout(nodes_per_depth: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Returns depth `[M]` and parent `[M]` (-1 for roots) of every node, and the nodes `[N + 1, L]` on each leaf's path."""
+  """Returns depth `[M]` and parent `[M]` (-1: root) of every node, and the nodes `[N + 1, L]` on each leaf's path."""
   counts = np.array(nodes_per_depth)
   starts = np.cumsum(counts) - counts
   depth = np.repeat(np.arange(len(counts)), counts)

@@ -1,8 +1,9 @@
 """Real handwritten digits, 8 x 8 pixels: ten prompts, and classifiers that say how well a sample shows the asked digit.
 
-The 1797 images that come with scikit-learn are split in three by a fixed shuffle: a half is the data of the flow model, a
-quarter trains the classifier whose log-probability is the reward, and a quarter trains the judge, which nothing is
-trained against. The module is imported by name (`from rlcore.tasks import digits`), since it needs the extra `digits`.
+The 1797 images that come with scikit-learn are split in three by a fixed shuffle: a half is the data of the flow
+model, a quarter trains the classifier whose log-probability is the reward, and a quarter trains the judge, which
+nothing is trained against. The module is imported by name (`from rlcore.tasks import digits`), since it needs the
+extra `digits`.
 """
 
 import functools
