@@ -107,8 +107,8 @@ CLAIM = results.Claim(
     method="branch",
     baselines=("sequential",),
     rule="sequential needs at least 1.3 times the network evaluations of branch to reach 0.9 of sequential's final "
-         "reward (its last 20 updates, mean of seeds), in the mean over seeds of the paired ratio, and the ratio's 95 % "
-         "bootstrap interval lies above 1; not reproduced if branch needs at least as many in the mean; else "
+         "reward (its last 20 updates, mean of seeds), in the mean over seeds of the paired ratio, and the 95 % "
+         "bootstrap interval of that ratio lies above 1; not reproduced if branch needs at least as many in the mean; else "
          "inconclusive",
     seeds=tuple(range(6)),
     also=("tail:reward", "mean:evaluations", "last:eval/reward"),
