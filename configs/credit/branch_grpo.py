@@ -41,6 +41,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.progress_metric = "reward"
 
   config.world = "rings"  # or "digits"
+  config.label_noise = 0.5  # share of the digits whose label is drawn at random
   config.model = ml_collections.ConfigDict(dict(hidden=(64, 64, 64), embedding=16, frequencies=0))
   config.warmup = ml_collections.ConfigDict(dict(steps=2000, batch_size=256, lr=1e-3))
 
@@ -108,8 +109,8 @@ CLAIM = results.Claim(
     baselines=("sequential",),
     rule="sequential needs at least 1.3 times the network evaluations of branch to reach 0.9 of sequential's final "
          "reward (its last 20 updates, mean of seeds), in the mean over seeds of the paired ratio, and the 95 % "
-         "bootstrap interval of that ratio lies above 1; not reproduced if branch needs at least as many in the mean; else "
-         "inconclusive",
+         "bootstrap interval of that ratio lies above 1; not reproduced if branch needs at least as many in the mean; "
+         "else inconclusive",
     seeds=tuple(range(6)),
     also=("tail:reward", "mean:evaluations", "last:eval/reward"),
     cost="evaluations",

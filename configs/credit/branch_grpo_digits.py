@@ -3,8 +3,9 @@
     python -m experiments.reproduce --config=configs/credit/branch_grpo_digits.py       needs rlcore[digits]
 
 The 8 x 8 digits of scikit-learn: a velocity network for the ten classes is taught half of the images by flow
-matching, then trained by the log-probability (above a guess, in nats) that a classifier gives to the asked digit.
-That classifier learnt from a quarter of the images that the flow model never saw; a second one, of the last quarter,
+matching, half of them with a label drawn at random, so that it shows digits but often not the one that is asked for.
+Then it is trained by the log-probability (above a guess, in nats) that a classifier gives to the asked digit. That
+classifier learnt from a quarter of the images that the flow model never saw; a second one, of the last quarter,
 is the judge that nothing is trained against. The rate of both arms is chosen on seeds 100 and 101, judged on seeds
 0-2; the rule is that of `branch_grpo`. One tree (or 16 chains) a digit and update.
 """

@@ -26,7 +26,7 @@ def make_task(config: ml_collections.ConfigDict) -> DenoisingTask:
   """Makes the task that `config.world` names."""
   if config.world == "digits":
     from rlcore.tasks import digits  # needs the extra `digits`
-    return digits.make_digits()
+    return digits.make_digits(config.label_noise)
   if config.world != "rings":
     raise ValueError(f'world={config.world!r} is neither "rings" nor "digits"')
   return tasks.make_rings()

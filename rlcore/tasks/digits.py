@@ -65,11 +65,15 @@ def class_log_probs(classifier: Classifier, x: Array) -> Array:
   return jax.nn.log_softmax(x @ last[0] + last[1])
 
 
-def make_digits() -> DenoisingTask:
+def make_digits(label_noise: float | Array = 0.5) -> DenoisingTask:
   """Makes the task: condition c asks for digit c.
 
-  The reward is the log-probability of the asked digit above that of a guess, `log p + log 10`, so at most 2.30. The
+  A flow model that is taught the data as they are hardly errs, so some examples carry a label drawn at random: what is
+  left to learn from the reward is to show what was asked. The reward is the log-probability of the asked digit above that of a guess, `log p + log 10`, so at most 2.30. The
   judge, another classifier trained on other images, reports `judge_accuracy` and its own `judge_log_prob`.
+
+  Args:
+    label_noise: probability that an example's label is drawn at random.
 
   Returns:
     The task.
@@ -81,8 +85,11 @@ def make_digits() -> DenoisingTask:
   critic, judge = train_classifier("reward"), train_classifier("judge")
 
   def sample(key, size):
-    index = jax.random.randint(key, (size,), 0, len(labels))
-    return jnp.asarray(images)[index], jnp.asarray(labels)[index]
+    index_key, noise_key, label_key = jax.random.split(key, 3)
+    index = jax.random.randint(index_key, (size,), 0, len(labels))
+    wrong = jax.random.bernoulli(noise_key, label_noise, (size,))
+    drawn = jax.random.randint(label_key, (size,), 0, NUM_DIGITS)
+    return jnp.asarray(images)[index], jnp.where(wrong, drawn, jnp.asarray(labels)[index])
 
   def score(x, condition):
     return class_log_probs(critic, x)[condition] + np.log(NUM_DIGITS)
