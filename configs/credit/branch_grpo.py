@@ -71,9 +71,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.world = "digits"
     config.model.update(dict(hidden=(128, 128, 128), embedding=32, frequencies=4))
     config.warmup.update(dict(steps=2000, batch_size=128))
-    config.steps = config.checkpoint_every = 100
+    config.steps = config.checkpoint_every = 80
     config.trees_per_prompt = 1
-    config.probe_samples = 16
+    config.probe_samples = 32
     config.eval_samples = 64
     config.shown_samples = 4
   if arg == "smoke":

@@ -69,8 +69,9 @@ def make_digits(label_noise: float | Array = 0.5) -> DenoisingTask:
   """Makes the task: condition c asks for digit c.
 
   A flow model that is taught the data as they are hardly errs, so some examples carry a label drawn at random: what is
-  left to learn from the reward is to show what was asked. The reward is the log-probability of the asked digit above that of a guess, `log p + log 10`, so at most 2.30. The
-  judge, another classifier trained on other images, reports `judge_accuracy` and its own `judge_log_prob`.
+  left to learn from the reward is to show what was asked. The reward is the log-probability of the asked digit above
+  that of a guess, `log p + log 10`, so at most 2.30. The judge, another classifier trained on other images, reports
+  `judge_accuracy` and its own `judge_log_prob`.
 
   Args:
     label_noise: probability that an example's label is drawn at random.
