@@ -109,7 +109,7 @@ class _Stages:
     self.ends = jnp.asarray((*step_tokens, *stop_tokens), jnp.int32)
     self.choice = functools.partial(steps_lib.reward_weighted_probs, temperature=selection_temperature)
     self.advantage, self.draw = advantage, functools.partial(
-        sampling._draw, temperature=temperature, top_k=top_k, top_p=top_p)
+        sampling.draw_tokens, temperature=temperature, top_k=top_k, top_p=top_p)
 
   def start(self, params: PyTree, keys: Array, prompts: Array, prompt_mask: Array) -> _Front:
     """Reads the prompts `[B, P]`."""
