@@ -19,6 +19,7 @@ import numpy as np
 from experiments.bench import timing
 from experiments.bench import trees
 from rlcore import advantages
+from rlcore import rewards
 from rlcore.training import results
 
 RESULT = pathlib.Path(__file__).parent / "results" / "estimators.json"
@@ -26,7 +27,7 @@ GROUP, LENGTH = 16, 4096
 
 
 class Group(NamedTuple):
-  """One group; all but `outcome [G]` are `[G, T]`."""
+  """One group; all but `outcome [G]` and `edges [T, G]` are `[G, T]`."""
 
   tokens: jax.Array
   outcome: jax.Array
@@ -36,6 +37,8 @@ class Group(NamedTuple):
   value_tp1: jax.Array
   discount: jax.Array  # 0 at one step in 50
   rho: jax.Array
+  flags: jax.Array  # 0 or 1: whether a step is good, or was executed
+  edges: jax.Array  # log-probabilities on the paths of a tree to its G leaves
 
 
 def group() -> Group:
@@ -44,8 +47,9 @@ def group() -> Group:
   rng = np.random.default_rng(0)
   normal = lambda: rng.normal(size=(GROUP, LENGTH)).astype(np.float32)
   discount = np.where(rng.random((GROUP, LENGTH)) < 0.02, 0, 0.99).astype(np.float32)
+  flags = (rng.random((GROUP, LENGTH)) < 0.8).astype(np.float32)
   return jax.tree.map(jnp.asarray, Group(tokens, outcome, mask, normal(), normal(), normal(), discount,
-                                         np.exp(0.3 * normal())))
+                                         np.exp(0.3 * normal()), flags, np.ascontiguousarray(normal().T)))
 
 
 def _compared(**settings):
@@ -59,27 +63,42 @@ def _each(estimator, *names, **settings):
   return run
 
 
+def _branch(b):
+  """A binary tree over the length, with an edge a token."""
+  nodes = advantages.tree_nodes_per_depth(LENGTH, range(0, LENGTH, LENGTH // 4))
+  return advantages.depthwise_advantage(advantages.fuse_rewards(b.outcome, b.edges, nodes), nodes)[0]
+
+
 CASES = {  # name -> (what it reads, the estimator)
     "GRPO": ("outcome mask", _compared()),
     "Dr. GRPO": ("outcome mask", _compared(scale="none")),
     "RLOO": ("outcome mask", _compared(center="leave_one_out", scale="none")),
     "MAD": ("outcome mask", _compared(center="median", scale="mad")),
+    "RLOO of returns": ("process mask", lambda b: advantages.trajectory_rloo(b.process, b.mask)),
     "TEMPO": ("tokens outcome mask", lambda b: advantages.tempo_advantage(b.tokens, b.outcome, b.mask)),
+    "BranchGRPO": ("outcome edges", _branch),
+    "TP-GRPO": ("flags mask outcome", lambda b: advantages.thought_advantage(b.flags, b.mask, b.outcome)),
+    "TP-GRPO, unmerged": ("flags mask outcome", lambda b: advantages.step_level_advantage(b.flags, b.mask, b.outcome)),
+    "OPRL, RLOO": ("outcome process mask", lambda b: advantages.oprl_advantage(b.outcome, b.process, b.mask)),
     "GAE": ("process value mask", _each(
         lambda *x: advantages.gae(*x, 0.99, 0.95)[0], "process", "value", "mask")),
     "lambda returns": ("process discount value_tp1", _each(
         functools.partial(advantages.lambda_returns, lam=0.95), "process", "discount", "value_tp1")),
     "reward to go": ("process mask", _each(advantages.reward_to_go, "process", "mask")),
+    "REINFORCE++ returns": ("process mask", _each(advantages.reinforce_pp_returns, "process", "mask")),
     "n-step returns, n = 5": ("process discount value_tp1", _each(
         functools.partial(advantages.n_step_returns, n=5), "process", "discount", "value_tp1")),
     "V-trace": ("process discount value value_tp1 rho", _each(
         lambda *x: advantages.vtrace(*x)[1], "process", "discount", "value", "value_tp1", "rho")),
+    "ReNorm": ("process outcome mask", _each(rewards.ppr_step_rewards, "process", "outcome", "mask")),
+    "Clip-Delta": ("process mask outcome", _each(rewards.shaped_step_rewards, "process", "mask", "outcome")),
+    "SPA redistribution": ("process flags mask", _each(rewards.spa_step_rewards, "process", "flags", "mask")),
 }
 
 
 def touch(b: Group, names: list[str]) -> jax.Array:
   """Reads each input once and writes one float per token."""
-  wide = lambda x: jnp.broadcast_to(x[:, None] if x.ndim == 1 else x, (GROUP, LENGTH)).astype(jnp.float32)
+  wide = lambda x: (x if x.ndim == 2 else jnp.broadcast_to(x[:, None], (GROUP, LENGTH))).reshape(-1).astype(jnp.float32)
   return functools.reduce(jnp.add, (wide(getattr(b, name)) for name in names))
 
 
@@ -88,7 +107,7 @@ def measure(name: str, needs: str, estimator) -> dict:
   arrays, names = group(), needs.split()
   functions = {"estimator": jax.jit(estimator), "touch": jax.jit(functools.partial(touch, names=names))}
   for leaf in jax.tree.leaves(functions["estimator"](arrays)):
-    assert leaf.shape[0] == GROUP and np.isfinite(leaf).all(), name
+    assert leaf.size == GROUP * LENGTH and np.isfinite(leaf).all(), name
   times = timing.cpu_ms(functions, arrays, slice_s=0.02)
   row = {"estimator": name, "reads": names, "ms": times,
          "times_reading": round(times["estimator"]["median"] / times["touch"]["median"], 2)}
