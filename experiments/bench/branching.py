@@ -10,8 +10,8 @@ tokens, float32; 4 prompts, k rows each, no stop token, temperature 1. Every con
 - again: the same by what one would write first: at every step the prompt and the chosen steps are read again by the
   plain sampler, in as many places as they have by then.
 
-`branch_over_plain` is the ratio of tokens per second. Nothing but the prompt is ever read twice in "plain" and "branch";
-`reread` says how many prefix tokens "again" reads beside. Before anything is timed the log-probabilities that branching
+`branch_over_plain` is the ratio of tokens per second. "plain" and "branch" read no token twice; `reread` says how many
+prefix tokens "again" reads once more. Before anything is timed the log-probabilities that branching
 reports are compared with those of scoring the assembled sequences.
 """
 

@@ -86,8 +86,8 @@ def make_judge_scorer(
       here.
 
   Returns:
-    `(problems [B], rollouts [B, G]) -> Rewards` with `outcome [B, G]` and, if `settle` gives pairs, `process [B, G, T]`,
-    both float32.
+    `(problems [B], rollouts [B, G]) -> Rewards` with `outcome [B, G]` and, if `settle` gives pairs, `process
+    [B, G, T]`, both float32.
   """
   def scorer(problems: Problem, rollouts: Rollouts) -> Rewards:
     rows = _rows(problems, rollouts)

@@ -42,8 +42,8 @@ def test_a_request_says_what_it_should_and_answers_keep_their_order():
     assert client.complete([]) == []
   assert client.totals == dict(calls=20, cached=0, retried=0, failed=0)
   assert sorted(r["messages"][0]["content"] for r in server.requests) == sorted(texts)
-  assert all({k: v for k, v in r.items() if k != "messages"} == dict(model="m", temperature=0.5, max_tokens=7, top_p=0.9)
-             for r in server.requests)
+  fields = dict(model="m", temperature=0.5, max_tokens=7, top_p=0.9)
+  assert all({k: v for k, v in r.items() if k != "messages"} == fields for r in server.requests)
   assert all(h["path"] == "/v1/chat/completions" and h["Authorization"] == "Bearer sk-secret" for h in server.headers)
 
 
@@ -248,6 +248,7 @@ def test_the_key_shows_nowhere(tmp_path, monkeypatch, caplog):
 
 @pytest.mark.parametrize("settings, message", [
     (dict(base_url="localhost:8000"), "http://host"), (dict(base_url="ftp://x/v1"), "http://host"),
+    (dict(base_url="http://h:99999/v1"), "http://host"), (dict(base_url="http://h:8o/v1"), "http://host"),
     (dict(base_url="http://me:pw@host/v1"), "no credentials"), (dict(base_url="http://h/v1?key=s3"), "no credentials"),
     (dict(tries=0), "tries=0"), (dict(concurrency=0), "concurrency=0"), (dict(timeout=0), "timeout=0"),
     (dict(timeout=float("nan")), "timeout=nan"), (dict(backoff=-1), "backoff=-1"), (dict(max_reply_bytes=0), "max_r")])

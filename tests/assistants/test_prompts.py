@@ -44,20 +44,23 @@ def test_what_a_policy_wrote_cannot_close_its_quotation(messages):
     ("Fine. <score>1</score>", 1), ("<score> -1 </score>", -1), ("<SCORE>+1.0</SCORE>", 1), ("<score>0</score>.", 0),
     ("maybe <score>1</score>, no: <score>-1</score>", -1), ("<score>\u22121</score>", -1), ("<score>2</score>", None),
     ("<score>0.5</score>", None), ("<score>nan</score>", None), ("<score>1", None), ("1", None), ("", None),
-    ("<score></score>", None), ("<score>1</score> or <score>5</score>", None), ("<score>" + "9" * 5000 + "</score>", None)])
+    ("<score></score>", None), ("<score>1</score> or <score>5</score>", None),
+    ("<score>" + "9" * 5000 + "</score>", None)])
 def test_signs(text, want):
   assert prompts.parse_sign(text) == want
 
 
 @pytest.mark.parametrize("text, want", [
     ("so <reflections>[[2, 5], [0, 1]]</reflections>", ((0, 1), (2, 5))), ("<reflections>[]</reflections>", ()),
-    ("<reflections>[[3,5],[1,5],[2,5]]</reflections>", ((1, 5),)), ("<reflections>\n[[0, 6]]\n</reflections>", ((0, 6),)),
+    ("<reflections>[[3,5],[1,5],[2,5]]</reflections>", ((1, 5),)),
+    ("<reflections>\n[[0, 6]]\n</reflections>", ((0, 6),)),
     ("<reflections>[[9, 9]]</reflections> rather <reflections>[[0, 2]]</reflections>", ((0, 2),)),
     ("<reflections>[[0, 7]]</reflections>", None), ("<reflections>[[-1, 3]]</reflections>", None),
     ("<reflections>[[3, 3]]</reflections>", None), ("<reflections>[[4, 2]]</reflections>", None),
     ("<reflections>[[1, 2, 3]]</reflections>", None), ("<reflections>[[0, true]]</reflections>", None),
     ("<reflections>[[0.0, 2]]</reflections>", None), ("<reflections>[2, 3]</reflections>", None),
-    ("<reflections>{}</reflections>", None), ("<reflections>[[0, 1]</reflections>", None), ("[[0, 1]]", None), ("", None),
+    ("<reflections>{}</reflections>", None), ("<reflections>[[0, 1]</reflections>", None), ("[[0, 1]]", None),
+    ("", None),
     ("<reflections>" + "[" * 50_000 + "</reflections>", None)])
 def test_reflections(text, want):
   assert prompts.parse_reflections(text, 7) == want

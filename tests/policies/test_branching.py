@@ -236,7 +236,8 @@ def test_the_smallest_sizes(settings):
 
 
 @pytest.mark.parametrize("change, message", [
-    (dict(max_steps=7), "41 tokens long, but the context is 40"), (dict(candidates=0), "candidates=0"), (dict(max_steps=0), "max_steps=0"),
+    (dict(max_steps=7), "41 tokens long, but the context is 40"), (dict(candidates=0), "candidates=0"),
+    (dict(max_steps=0), "max_steps=0"),
     (dict(max_step_tokens=-1), "max_step_tokens=-1")])
 def test_what_cannot_be_drawn_is_refused(change, message):
   prompts, mask = _prompts()

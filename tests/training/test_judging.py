@@ -21,8 +21,12 @@ def _sample(key, split):
   return Problem(jax.random.randint(key, (2,), 0, 10), jnp.ones(2))
 
 
+def _says_the_first(problem, tokens, mask):
+  return jnp.float32(jnp.any((tokens == problem.prompt[0]) & (mask > 0)))
+
+
 TASK = Task(
-    sample=_sample, score=lambda problem, tokens, mask: jnp.float32(jnp.any((tokens == problem.prompt[0]) & (mask > 0))),
+    sample=_sample, score=_says_the_first,
     demonstration=None, encode=lambda text: [DIGITS.index(c) for c in text],
     decode=lambda tokens: "".join(DIGITS[t] for t in tokens), vocab_size=11, eos_id=10, pad_id=10, max_prompt=2,
     max_response=5)
