@@ -19,6 +19,7 @@ from rlcore.rewards.penalties import length_penalized_reward
 from rlcore.rewards.penalties import overlong_reward
 from rlcore.rewards.penalties import relative_length_reward
 from rlcore.rewards.thoughts import capability_reward
+from rlcore.rewards.thoughts import good_steps
 from rlcore.rewards.thoughts import labels_from_reflections
 from rlcore.rewards.thoughts import merge_thoughts
 from rlcore.rewards.thoughts import thought_rewards
@@ -36,6 +37,7 @@ __all__ = (
     "clip_reward",
     "clip_to_bounds",
     "gated_reward",
+    "good_steps",
     "identity",
     "implicit_step_rewards",
     "kl_in_reward",
