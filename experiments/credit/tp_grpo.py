@@ -65,10 +65,11 @@ def thoughts(rewards: Rewards, batch: Trajectory, *, judged: Array, merge: Array
 
 def demonstrate(world, prompts, episodes: int, key: Array) -> Trajectory:
   """Plays the script on every prompt: `[P * episodes, T]` demonstrations."""
-  def one(key, prompt):
-    return actor_critic.rollout(world, stack_writer.script_logits, lambda *_: jnp.zeros(()), prompt, key, prompt)
+  def script(key, state, prompt):
+    return jax.random.categorical(key, stack_writer.script_logits(state, prompt))
 
   keys = jax.random.split(key, (prompts.prompt.size, episodes))
+  one = functools.partial(actor_critic.scripted_rollout, world, script)
   played = jax.vmap(jax.vmap(one, (0, None)))(keys, prompts)
   return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), played)
 

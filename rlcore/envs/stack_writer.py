@@ -108,7 +108,7 @@ def make_stack_writer(*, num_prompts: int = 16, length: int = 4, base: int = 4, 
 
 
 def script_logits(
-    prompt: StackPrompt, observation: Array, *, noise: float = 0.1, reflect: float = 0.7, right: float = 0.5) -> Array:
+    state: StackState, prompt: StackPrompt, *, noise: float = 0.1, reflect: float = 0.7, right: float = 0.5) -> Array:
   """Gives the log-probabilities of a script that half knows the secret, as demonstrations to clone.
 
   Each action is uniform over all with probability `noise`; else a pop with probability `reflect` if the observation
@@ -116,8 +116,8 @@ def script_logits(
   uniform one otherwise.
 
   Args:
-    prompt: one instance.
-    observation: of the world on that instance.
+    state: of the world.
+    prompt: the instance.
     noise: probability of a uniform action.
     reflect: probability of taking back an error that shows.
     right: probability of pushing the right digit knowingly.
@@ -126,13 +126,12 @@ def script_logits(
     `[base + 2]` float32, finite.
   """
   length, base = prompt.shown.shape
-  depth = jnp.round(observation[-3] * length).astype(jnp.int32)
-  digit = prompt.secret[jnp.minimum(depth, length - 1)]
-  push = right * jax.nn.one_hot(digit, base + 2) + (1 - right) / base * (jnp.arange(base + 2) < base)
-  go_on = jnp.where(depth == length, jax.nn.one_hot(base + 1, base + 2), push)
-  reflects = reflect * observation[-1]
-  chosen = reflects * jax.nn.one_hot(base, base + 2) + (1 - reflects) * go_on
-  return jnp.log(noise / (base + 2) + (1 - noise) * chosen)
+  only = lambda action: jax.nn.one_hot(action, base + 2)
+  digit = prompt.secret[jnp.minimum(state.depth, length - 1)]
+  push = right * only(digit) + (1 - right) / base * (jnp.arange(base + 2) < base)
+  go_on = jnp.where(state.depth == length, only(base + 1), push)
+  reflects = reflect * _shows_error(state, prompt)
+  return jnp.log(noise / (base + 2) + (1 - noise) * (reflects * only(base) + (1 - reflects) * go_on))
 
 
 def stack_labels(action: Array, mask: Array, correct: Array, *, length: int = 4, base: int = 4) -> Array:
@@ -181,6 +180,7 @@ def _act(stack: Array, depth: Array, action: Array, item: Array, base: int) -> t
 
 
 def _shows_error(state: StackState, prompt: StackPrompt) -> Array:
+  """Says whether the digit on top is wrong and the prompt shows it."""
   slot = jnp.maximum(state.depth - 1, 0)
   digit = state.digits[slot]
   return (state.depth > 0) & (digit != prompt.secret[slot]) & prompt.shown[slot, digit]

@@ -13,11 +13,18 @@ from rlcore.policies import actor_critic
 N, BASE, HORIZON, PROMPTS = 4, 4, 14, 16
 POP, ANSWER = BASE, BASE + 1
 WORLD = stack_writer.make_stack_writer()
+labels_of = jax.jit(stack_writer.stack_labels)
 
 
 @pytest.fixture(scope="module")
-def prompts():
-  return jax.device_get(stack_writer.draw_prompts(jax.random.key(3)))
+def drawn():
+  """Prompts of 40 seeds, which are traced."""
+  return jax.device_get(jax.jit(jax.vmap(lambda seed: stack_writer.draw_prompts(jax.random.key(seed))))(jnp.arange(40)))
+
+
+@pytest.fixture(scope="module")
+def prompts(drawn):
+  return jax.tree.map(lambda x: x[3], drawn)
 
 
 def _see(stack, time, prompt):
@@ -92,7 +99,6 @@ def _random_actions(rng, prompt):
 
 def test_world_and_labels_are_the_simulation(prompts):
   rng = np.random.default_rng(0)
-  labels = jax.jit(stack_writer.stack_labels)
   solved = taken_back = 0
   for _ in range(150):
     prompt = jax.tree.map(lambda x: x[rng.integers(PROMPTS)], prompts)
@@ -106,7 +112,7 @@ def test_world_and_labels_are_the_simulation(prompts):
     length, correct = len(seen), rewards[-1]
     mask = (np.arange(HORIZON) < length).astype(np.float32)
     want = label(actions[:length], correct) + [0] * (HORIZON - length)
-    np.testing.assert_array_equal(labels(np.where(mask > 0, actions, -7), mask, correct), want)
+    np.testing.assert_array_equal(labels_of(np.where(mask > 0, actions, -7), mask, np.float32(correct)), want)
     solved += correct
     taken_back += correct and 0 in want[:length]
   assert solved > 20 and taken_back > 5
@@ -119,17 +125,19 @@ def test_world_and_labels_are_the_simulation(prompts):
     ([POP, 0, 1, 2, 3, 3], 0, [0, 1, 1, 1, 1, 1]),  # no-ops are 0, the last step is 1 all the same
     ([POP, ANSWER], 1, [1, 1])])
 def test_labels_by_hand(actions, correct, want):
-  got = stack_writer.stack_labels(jnp.array(actions), jnp.ones(len(actions)), correct)
-  np.testing.assert_array_equal(got, want)
+  size = len(actions)
+  mask = (np.arange(HORIZON) < size).astype(np.float32)
+  got = labels_of(np.resize(np.array(actions, np.int32), HORIZON), mask, np.float32(correct))
+  np.testing.assert_array_equal(got, want + [0] * (HORIZON - size))
 
 
 def test_a_hole_in_the_mask_is_no_action():
-  got = stack_writer.stack_labels(jnp.array([0, POP, 1, POP, ANSWER]), jnp.array([1, 0, 1, 1, 1]), 1)
-  np.testing.assert_array_equal(got, [1, 0, 0, 1, 1])
+  actions, mask = np.zeros(HORIZON, np.int32), np.zeros(HORIZON, np.float32)
+  actions[:5], mask[:5] = [0, POP, 1, POP, ANSWER], [1, 0, 1, 1, 1]
+  np.testing.assert_array_equal(labels_of(actions, mask, np.float32(1))[:5], [1, 0, 0, 1, 1])
 
 
-def test_secrets_and_hints_are_drawn_with_traced_seeds():
-  drawn = jax.jit(jax.vmap(lambda seed: stack_writer.draw_prompts(jax.random.key(seed))))(jnp.arange(40))
+def test_secrets_and_hints_are_drawn_with_traced_seeds(drawn):
   assert drawn.secret.shape == (40, PROMPTS, N) and drawn.shown.shape == (40, PROMPTS, N, BASE)
   assert (np.bincount(np.ravel(drawn.secret), minlength=BASE) / drawn.secret.size > 0.2).all()
   assert abs(np.mean(drawn.shown) - 0.5) < 0.02
@@ -141,21 +149,23 @@ def test_the_script(prompts):
   prompt = jax.tree.map(lambda x: x[5], prompts)
   secret = [int(d) for d in prompt.secret]
   wrong = [d for d in range(BASE) if d != secret[0] and prompt.shown[0, d]][0]
+  logits = jax.jit(stack_writer.script_logits)
   for stack in ([], secret[:2], secret, [wrong]):
-    seen = _see(stack, 0, prompt)
+    state = stack_writer.StackState(np.array((stack + [0] * N)[:N], np.int32), np.int32(len(stack)), np.int32(0))
     want = np.zeros(BASE + 2)
     if len(stack) == N:
       want[ANSWER] = 1
     else:
       want[:BASE] = 0.5 / BASE
       want[secret[len(stack)]] += 0.5
-    if seen[-1]:
+    if stack == [wrong]:
       want *= 0.3
       want[POP] += 0.7
     want = 0.1 / (BASE + 2) + 0.9 * want
-    np.testing.assert_allclose(np.exp(stack_writer.script_logits(prompt, jnp.array(seen))), want, rtol=1e-5)
-  play = jax.jit(jax.vmap(jax.vmap(lambda key, prompt: actor_critic.rollout(
-      WORLD, stack_writer.script_logits, lambda *_: jnp.zeros(()), prompt, key, prompt), (0, None)), (0, 0)))
+    np.testing.assert_allclose(np.exp(logits(state, prompt)), want, rtol=1e-5)
+  script = lambda key, state, prompt: jax.random.categorical(key, stack_writer.script_logits(state, prompt))
+  play = lambda key, prompt: actor_critic.scripted_rollout(WORLD, script, key, prompt)
+  play = jax.jit(jax.vmap(jax.vmap(play, (0, None)), (0, 0)))
   episodes = play(jax.random.split(jax.random.key(0), (PROMPTS, 250)), prompts)
   assert abs(np.mean(np.sum(episodes.reward_t, -1)) - 0.21) < 0.03
   pops = np.sum((episodes.action == POP) * episodes.mask, -1)
