@@ -33,7 +33,8 @@ def implicit_process_reward(
 
   The reward of an action is `beta` times the log-ratio of the model to the policy that acted, scaled to [-1, 1] over
   the batch. `apply` first scores the episodes with the model as it is, then takes one gradient step on their outcomes:
-  the rewards never come from a model that has seen the outcomes of these episodes. Every action is a step.
+  the rewards never come from a model that has seen the outcomes of these episodes. A gradient that is not finite leaves
+  the model as it was. Every action is a step.
 
   Args:
     log_probs: `(params, Trajectory of [T]) -> [T]`, differentiable; an agent's `score` will do.
@@ -68,7 +69,10 @@ def implicit_process_reward(
     if axis_name is not None:
       gradient = jax.lax.pmean(gradient, axis_name)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    after = ImplicitState(optax.apply_updates(state.params, updates), opt_state)
+    finite = jnp.isfinite(optax.global_norm(gradient))
+    state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
     process = reward_lib.normalize_step_rewards(step_rewards, batch.mask, axis_name=axis_name)
-    return rewards.replace(process=process), ImplicitState(optax.apply_updates(state.params, updates), opt_state)
+    return rewards.replace(process=process), state
 
   return RewardTransform(init, apply)

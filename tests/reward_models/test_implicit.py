@@ -90,6 +90,14 @@ def test_no_pair_no_update(batch):
   np.testing.assert_array_equal(after.params, state.params)
 
 
+def test_a_broken_gradient_changes_nothing(batch):
+  rewards, episodes = batch
+  state = transform().init(jax.random.key(0), None)
+  broken = episodes.replace(log_prob_old=episodes.log_prob_old.at[0, 0].set(-jnp.inf))
+  _, after = run((rewards, broken), state)
+  np.testing.assert_array_equal(after.params, state.params)
+
+
 def test_it_learns_which_action_decides():
   """Success is action 1 at observation 0; after some batches that action, and no other, is paid well there."""
   rng = np.random.default_rng(3)
