@@ -16,6 +16,9 @@ import jax.numpy as jnp
 from rlcore.types import Array, LanguageModel, PyTree
 
 
+_MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
+
+
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
   """Shape and numerics of a decoder.
@@ -130,22 +133,32 @@ def _matmul(config: DecoderConfig, x: Array, weight: Array) -> Array:
   return flat.reshape(*x.shape[:-1], -1)
 
 
-def _queries_keys_values(config: DecoderConfig, layer: PyTree, x: Array, rotation: PyTree) -> tuple[Array, ...]:
+def _matmul_few(config: DecoderConfig, x: Array, weight: Array) -> Array:
+  """Multiplies few rows by `weight [outputs, inputs]`, which the product then reads once and in order.
+
+  The barriers keep the compiler from turning the product around again.
+  """
+  columns = jax.lax.optimization_barrier(x.reshape(-1, x.shape[-1]).T)
+  return jax.lax.optimization_barrier(weight.astype(config.dtype) @ columns).T.reshape(*x.shape[:-1], -1)
+
+
+def _queries_keys_values(config: DecoderConfig, layer: PyTree, x: Array, rotation: PyTree,
+                         matmul=_matmul) -> tuple[Array, ...]:
   c = config
   x = _rms_norm(c, x, layer["attn_norm"])
-  split = lambda name: _matmul(c, x, layer[name]).reshape(*x.shape[:-1], -1, c.head_dim)
+  split = lambda name: matmul(c, x, layer[name]).reshape(*x.shape[:-1], -1, c.head_dim)
   q, k, v = split("q"), split("k"), split("v")
   if c.qk_norm:
     q, k = _rms_norm(c, q, layer["q_norm"]), _rms_norm(c, k, layer["k_norm"])
   return _rotate(c, q, rotation), _rotate(c, k, rotation), v
 
 
-def _after_attention(config: DecoderConfig, layer: PyTree, x: Array, attended: Array) -> Array:
+def _after_attention(config: DecoderConfig, layer: PyTree, x: Array, attended: Array, matmul=_matmul) -> Array:
   shape = x.shape
-  matmul = lambda x, name: _matmul(config, x, layer[name])
-  x = x.reshape(-1, config.dim) + matmul(attended.reshape(-1, config.heads * config.head_dim), "o")
+  through = lambda x, name: matmul(config, x, layer[name])
+  x = x.reshape(-1, config.dim) + through(attended.reshape(-1, config.heads * config.head_dim), "o")
   h = _rms_norm(config, x, layer["mlp_norm"])
-  return (x + matmul(jax.nn.silu(matmul(h, "gate")) * matmul(h, "up"), "down")).reshape(shape)
+  return (x + through(jax.nn.silu(through(h, "gate")) * through(h, "up"), "down")).reshape(shape)
 
 
 def _embed(config: DecoderConfig, params: PyTree, tokens: Array) -> Array:
@@ -234,6 +247,8 @@ def hidden(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array) ->
 
 def logits(config: DecoderConfig, params: PyTree, hidden: Array) -> Array:
   """Maps `[..., D]` to `[..., V]` float32."""
+  if config.tie_embeddings and hidden.size <= 128 * config.dim:
+    return _matmul_few(config, hidden, params["embed"])
   if config.tie_embeddings:
     weight, axis = params["embed"], 1
   else:
@@ -256,7 +271,10 @@ def prefill(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array, g
     return dict(prompt_keys=jnp.swapaxes(keys, -2, -1), prompt_values=values, keys=own, values=own)
 
   counted = mask > 0
-  cache = dict(layers=layer_cache(*kv) if config.scan_layers else [layer_cache(*one) for one in kv],
+  turn = lambda layer: {name: jnp.swapaxes(x, -2, -1) if name in _MATRICES else x for name, x in layer.items()}
+  weights = turn(params["layers"]) if config.scan_layers else [turn(layer) for layer in params["layers"]]
+  cache = dict(weights=jax.lax.optimization_barrier(weights),
+               layers=layer_cache(*kv) if config.scan_layers else [layer_cache(*one) for one in kv],
                prompt_bias=jnp.where(counted, 0.0, -jnp.inf), prompt_length=jnp.sum(counted, -1, dtype=jnp.int32))
   return _rms_norm(config, x[:, -1], params["final_norm"]), extend(config, cache, max_new_tokens)
 
@@ -304,12 +322,12 @@ def step(config: DecoderConfig, params: PyTree, cache: PyTree, tokens: Array, in
 
   def block(x, inputs):
     layer, layer_cache = inputs
-    q, k, v = _queries_keys_values(config, layer, x, rotation)
+    q, k, v = _queries_keys_values(config, layer, x, rotation, _matmul_few)
     attended, layer_cache = _attend_cached(config, q, k, v, layer_cache, bias[:, None, None, None], index)
-    return _after_attention(config, layer, x, attended), layer_cache
+    return _after_attention(config, layer, x, attended, _matmul_few), layer_cache
 
   x = _embed(config, params, tokens)
-  pairs = (params["layers"], cache["layers"])
+  pairs = (cache["weights"], cache["layers"])
   x, layers = _through_layers(config, block, x, pairs if config.scan_layers else list(zip(*pairs)))
   return _rms_norm(config, x, params["final_norm"]), cache | {"layers": layers}
 
