@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlcore.types import Array, LanguageModel, PyTree
 
@@ -266,9 +267,8 @@ def prefill(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array, g
   def layer_cache(keys, values):
     # heads before places: the products of a step then read memory in order
     keys, values = jnp.swapaxes(keys, -3, -2), jnp.swapaxes(values, -3, -2)
-    none = keys[..., None, :0, :]
-    own = jnp.broadcast_to(none, (*none.shape[:-3], group_size, *none.shape[-2:]))
-    return dict(prompt_keys=jnp.swapaxes(keys, -2, -1), prompt_values=values, keys=own, values=own)
+    own = jnp.zeros((*keys.shape[:-2], group_size, max_new_tokens, config.head_dim), keys.dtype)
+    return dict(prompt_keys=jnp.swapaxes(keys, -2, -1), prompt_values=values, keys=(own,), values=(own,))
 
   counted = mask > 0
   turn = lambda layer: {name: jnp.swapaxes(x, -2, -1) if name in _MATRICES else x for name, x in layer.items()}
@@ -276,39 +276,44 @@ def prefill(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array, g
   cache = dict(weights=jax.lax.optimization_barrier(weights),
                layers=layer_cache(*kv) if config.scan_layers else [layer_cache(*one) for one in kv],
                prompt_bias=jnp.where(counted, 0.0, -jnp.inf), prompt_length=jnp.sum(counted, -1, dtype=jnp.int32))
-  return _rms_norm(config, x[:, -1], params["final_norm"]), extend(config, cache, max_new_tokens)
+  cache = cache | dict(rotation=_response_rotation(config, cache, max_new_tokens))
+  return _rms_norm(config, x[:, -1], params["final_norm"]), cache
+
+
+def _response_rotation(config: DecoderConfig, cache: PyTree, room: int) -> tuple[Array, Array]:
+  length = cache["prompt_bias"].shape[1]
+  _check_length(config, length + room, f"the prompt ({length}) with its response ({room})")
+  return _rotation(config, cache["prompt_length"][:, None] + jnp.arange(room))
 
 
 def extend(config: DecoderConfig, cache: PyTree, max_new_tokens: int) -> PyTree:
   """Makes room for responses of `max_new_tokens`; see `LanguageModel.extend`."""
-  length = cache["prompt_bias"].shape[1]
-  _check_length(config, length + max_new_tokens, f"the prompt ({length}) with its response ({max_new_tokens})")
-
-  def grow(x):
-    padding = [(0, 0)] * x.ndim
-    padding[-2] = (0, max_new_tokens - x.shape[-2])
-    return jnp.pad(x, padding)
-
-  grow_layer = lambda layer: layer | dict(keys=grow(layer["keys"]), values=grow(layer["values"]))
+  # a piece beside the others: to copy the keys and values so far into a larger array takes longer than many steps
+  more = lambda pieces, room: (*pieces, jnp.zeros((*pieces[0].shape[:-2], room, config.head_dim), pieces[0].dtype))
+  more_room = max_new_tokens - cache["rotation"][0].shape[1]
+  grow_layer = lambda layer: layer | {name: more(layer[name], more_room) for name in ("keys", "values")}
   layers = cache["layers"]
   layers = grow_layer(layers) if config.scan_layers else [grow_layer(layer) for layer in layers]
-  positions = cache["prompt_length"][:, None] + jnp.arange(max_new_tokens)
-  return cache | dict(layers=layers, rotation=_rotation(config, positions))
+  return cache | dict(layers=layers, rotation=_response_rotation(config, cache, max_new_tokens))
 
 
 def _attend_cached(config: DecoderConfig, q: Array, k: Array, v: Array, cache: PyTree, bias: Array, index: Array):
   """Attends from `q [B, G, heads, K]` to the shared prompt and to each row's own response; writes `k` and `v`."""
   batch, group, _, width = q.shape
   by_head = lambda x: jnp.swapaxes(x.reshape(batch, group, config.kv_heads, -1, width), 1, 2)
-  q, place = by_head(q) * width**-0.5, (0, 0, 0, index, 0)
-  keys = jax.lax.dynamic_update_slice(cache["keys"], by_head(k), place)
-  values = jax.lax.dynamic_update_slice(cache["values"], by_head(v), place)
+  q, place = by_head(q) * width**-0.5, (0, 0, 0, index - sum(x.shape[3] for x in cache["keys"][:-1]), 0)
+  write = lambda pieces, x: (*pieces[:-1], jax.lax.dynamic_update_slice(pieces[-1], by_head(x), place))
+  keys, values = write(cache["keys"], k), write(cache["values"], v)
   dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-  scores = jnp.concatenate([dot("bkgrd,bkdp->bkgrp", q, cache["prompt_keys"]), dot("bkgrd,bkgtd->bkgrt", q, keys)], -1)
-  weights = jnp.exp(scores + bias - jnp.max(scores + bias, -1, keepdims=True))
+  scores = [dot("bkgrd,bkdp->bkgrp", q, cache["prompt_keys"])] + [dot("bkgrd,bkgtd->bkgrt", q, x) for x in keys]
+  ends = np.cumsum([x.shape[-1] for x in scores])[:-1]
+  scores = jnp.concatenate(scores, -1) + bias
+  weights = jnp.exp(scores - jnp.max(scores, -1, keepdims=True))
   total = jnp.sum(weights, -1, keepdims=True)
-  shared, own = jnp.split(weights.astype(v.dtype), [bias.shape[-1] - keys.shape[3]], -1)
-  attended = dot("bkgrp,bkpd->bkgrd", shared, cache["prompt_values"]) + dot("bkgrt,bkgtd->bkgrd", own, values)
+  shared, *own = jnp.split(weights.astype(v.dtype), ends, -1)
+  attended = dot("bkgrp,bkpd->bkgrd", shared, cache["prompt_values"])
+  for one_weights, one_values in zip(own, values):
+    attended += dot("bkgrt,bkgtd->bkgrd", one_weights, one_values)
   attended = jnp.swapaxes((attended / total).astype(v.dtype), 1, 2)
   return attended, cache | dict(keys=keys, values=values)
 

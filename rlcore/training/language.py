@@ -230,7 +230,7 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
     (params, opt_state), metrics = jax.lax.scan(lambda c, index: gradient_step(c, pick(index)), carry, order)
   flags = {name: jnp.max(metrics.pop(name)) for name in ("nonfinite_loss", "nonfinite_grad")}
   applied = metrics.pop("applied")
-  metrics = {name: jnp.mean(x) for name, x in metrics.items()}
+  metrics = state_lib.over_steps(metrics)
   metrics |= flags | {"nonfinite_reward": (~good_reward).astype(jnp.float32)}
   metrics |= describe.response_metrics(rewards, rollouts, advantages, parts.axis_name)
   reward_state = state_lib.select(good_reward, reward_state, state.reward_state)
