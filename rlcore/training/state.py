@@ -145,11 +145,6 @@ def is_max(name: str) -> bool:
   return name.endswith("_max")
 
 
-def over_steps(metrics: Metrics) -> Metrics:
-  """Reduces the metrics `[steps]` of an update's gradient steps: means, and the largest of those called `..._max`."""
-  return {name: jnp.max(x) if is_max(name) else jnp.mean(x) for name, x in metrics.items()}
-
-
 def apply_gradient(
     optimizer: optax.GradientTransformation,
     params: PyTree,
@@ -181,6 +176,61 @@ def apply_gradient(
   metrics = {name: jnp.where(jnp.isfinite(x), x, 0.0) for name, x in metrics.items()}
   flags = {"nonfinite_loss": ~good_loss, "nonfinite_grad": ~good_grad, "applied": applied}
   return params, opt_state, metrics | {name: x.astype(jnp.float32) for name, x in flags.items()}
+
+
+def minibatch_steps(
+    step: Callable[[PyTree, PyTree], tuple[PyTree, Metrics]],
+    carry: PyTree,
+    batch: PyTree,
+    key: Array,
+    *,
+    epochs: int = 1,
+    minibatches: int = 1,
+) -> tuple[PyTree, Metrics]:
+  """Goes over a batch several times, in another order each time, one gradient step a minibatch.
+
+  Args:
+    step: `(carry, minibatch) -> (carry, metrics)`.
+    carry: parameters and optimiser state, or what else `step` moves.
+    batch: pytree of `[N, ...]`.
+    key: PRNG key of the orders.
+    epochs: passes.
+    minibatches: steps a pass; a divisor of N.
+
+  Returns:
+    The carry, and the metrics of every step, stacked `[epochs * minibatches]`. One step in all sees the batch as it is.
+  """
+  size = jax.tree.leaves(batch)[0].shape[0]
+  if size % minibatches:
+    raise ValueError(f"minibatches={minibatches} does not divide the {size} entries of a batch")
+  if minibatches == 1:  # the order inside a full batch means nothing
+    return jax.lax.scan(lambda carry, _: step(carry, batch), carry, length=epochs) if epochs > 1 else _stack_one(
+        step(carry, batch))
+  order = jax.vmap(lambda k: jax.random.permutation(k, size))(jax.random.split(key, epochs))
+  pick = lambda index: jax.tree.map(lambda x: x[index], batch)
+  order = order.reshape(epochs * minibatches, size // minibatches)
+  return jax.lax.scan(lambda carry, index: step(carry, pick(index)), carry, order)
+
+
+def _stack_one(result: tuple[PyTree, Metrics]) -> tuple[PyTree, Metrics]:
+  return result[0], jax.tree.map(lambda x: x[None], result[1])
+
+
+def summarise_steps(metrics: Metrics) -> tuple[Metrics, Array]:
+  """Reduces the metrics of several `apply_gradient` to those of an update.
+
+  Args:
+    metrics: stacked `[steps]`.
+
+  Returns:
+    `(metrics, applied)`: means, the largest of those called `..._max` and of the flags `nonfinite_...`; and whether
+    every step was applied.
+  """
+  metrics = dict(metrics)
+  flags = {name: jnp.max(metrics.pop(name)) for name in ("nonfinite_loss", "nonfinite_grad")}
+  applied = jnp.min(metrics.pop("applied")) > 0
+  over_steps = lambda name, x: jnp.max(x) if is_max(name) else jnp.mean(x)
+  return {name: over_steps(name, x) for name, x in metrics.items()} | flags, applied
 
 
 def select(flag: Array, on_true: PyTree, on_false: PyTree) -> PyTree:

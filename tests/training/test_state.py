@@ -69,7 +69,8 @@ def test_a_maximum_stays_one():
     assert float(run((value, 0 * on), microbatches=pieces)["value_max"]) == 0.0
   cut = jax.tree.map(lambda x: x.reshape(4, 2), (value, on))
   assert np.all(np.asarray(jax.pmap(functools.partial(run, axis_name="d"), "d")(cut)["value_max"]) == 3.0)
-  steps = state_lib.over_steps({"value_max": jnp.asarray([1.0, 5.0, 3.0]), "value_mean": jnp.asarray([1.0, 5.0, 3.0])})
+  flags = {name: jnp.zeros(3) for name in ("nonfinite_loss", "nonfinite_grad", "applied")}
+  steps, _ = state_lib.summarise_steps({name: jnp.asarray([1.0, 5.0, 3.0]) for name in ("value_max", "value_mean")} | flags)
   assert float(steps["value_max"]) == 5.0 and float(steps["value_mean"]) == 3.0
 
 
