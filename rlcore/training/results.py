@@ -52,6 +52,9 @@ class Claim:
     higher_is_better: False where the metric is a cost.
     variant: the variant that is judged, the first by default.
     also: further metrics to report, written like `metric`.
+    cost: key of a metric that says what an update costs (network evaluations, tokens), or ""; its running sum is then
+      kept beside the curves.
+    kept: arrays of the held-out evaluation ("eval/samples") of the first seed that the result keeps for its figure.
   """
 
   paper: str
@@ -66,6 +69,8 @@ class Claim:
   higher_is_better: bool = True
   variant: str | None = None
   also: tuple[str, ...] = ()
+  cost: str = ""
+  kept: tuple[str, ...] = ()
 
 
 class Interval(NamedTuple):
@@ -157,6 +162,27 @@ def compare(result: Mapping[str, Any], baseline: str, *, variant: str | None = N
   values = lambda arm: arms[arm]["values"][metric or claim["metric"]]
   interval = paired_bootstrap(values(method or claim["method"]), values(baseline))
   return interval if claim["higher_is_better"] else Interval(-interval.mean, -interval.high, -interval.low)
+
+
+def cost_to_reach(curve: Mapping[str, Any], level: float) -> np.ndarray:
+  """Finds what each seed had spent when its curve first reached a level, between two points on the straight line.
+
+  Args:
+    curve: of an arm in a result whose claim has a `cost`.
+    level: of the curve's metric.
+
+  Returns:
+    `[seeds]`, the cost of the last point where the level was never reached.
+  """
+  reached = []
+  for values, costs in zip(np.array(curve["seeds"], float), np.array(curve["cost"], float), strict=True):
+    above = np.flatnonzero(values >= level)
+    if not len(above) or above[0] == 0:
+      reached.append(costs[0 if len(above) else -1])
+    else:
+      i = above[0]
+      reached.append(np.interp(level, values[i - 1:i + 1], costs[i - 1:i + 1]))
+  return np.array(reached)
 
 
 def judged_variant(result: Mapping[str, Any]) -> str:
