@@ -159,6 +159,28 @@ def reward_to_go(
   return reverse_recurrence(_RETURN, (rewards, gamma), mask, bootstrap_value)
 
 
+def reinforce_pp_returns(token_rewards: Array, mask: Array, gamma: Array | float = 1.0) -> Array:
+  """Sums rewards to go as the released REINFORCE++ does, `R[t] = mask[t] (r[t] + gamma R[t+1])`: a hole cuts them.
+
+  The multiplication was meant to start afresh after an end-of-sequence token. Where observation tokens lie inside the
+  response no turn hears of what later turns earn. `reward_to_go` steps over the holes; without any, both are the same.
+
+  Args:
+    token_rewards: `[T]`.
+    mask: `[T]`, > 0 where a token counts.
+    gamma: `[]` or `[T]`, discount.
+
+  Returns:
+    `[T]` float32, 0 where `mask` is not set; no gradient flows.
+
+  Reference: REINFORCE++, arXiv:2501.03262, as in the code of the multi-turn guide, arXiv:2510.01132.
+  """
+  mask = jnp.asarray(mask)
+  token_rewards, = _checked((token_rewards,), (mask,), gamma)
+  keep = mask > 0
+  return lax.stop_gradient(reward_to_go(jnp.where(keep, token_rewards, 0), None, jnp.where(keep, gamma, 0)))
+
+
 def vtrace(
     reward_t: Array, discount_t: Array | float, value_t: Array, value_tp1: Array, rho_t: Array,
     lam: Array | float = 1.0, mask: Array | None = None, *, rho_clip: Array | float = 1.0, c_clip: Array | float = 1.0,
