@@ -320,6 +320,24 @@ class Example(NamedTuple):
   reward: float
 
 
+class Inspection(NamedTuple):
+  """What it takes to look at the groups of a language experiment, and at their credit.
+
+  Attributes:
+    decode: `(token ids) -> str`.
+    estimator: the run's own advantage estimator, of one group.
+    answer: `(state, key, count) -> (Problem [B], Rollouts [B, G], Rewards [B, G])`, the answers of a state to `count`
+      held-out problems.
+    credit: `(state, rewards, rollouts, estimator) -> [B, G, T]`, the advantages of an estimator after the run's own
+      transform of the rewards.
+  """
+
+  decode: Callable[[Any], str]
+  estimator: AdvantageEstimator
+  answer: Callable[[PyTree, Array, int], tuple["Problem", Rollouts, Rewards]]
+  credit: Callable[[PyTree, Rewards, Rollouts, AdvantageEstimator], Array]
+
+
 class Stage(NamedTuple):
   """A phase that runs before the main updates (supervised warm-up, say).
 
@@ -347,6 +365,7 @@ class Experiment(NamedTuple):
     warmup: a `Stage` that precedes the main updates, or None.
     examples: `(state) -> list[Example]` on the host, or None.
     jittable: False where `update` calls host code (it is then made of jitted stages itself).
+    inspection: of a language experiment, its groups to look at (`experiments.microscope`), or None.
   """
 
   init: Callable[[Array], PyTree]
@@ -355,3 +374,4 @@ class Experiment(NamedTuple):
   warmup: Stage | None = None
   examples: Callable[[PyTree], list[Example]] | None = None
   jittable: bool = True
+  inspection: Inspection | None = None

@@ -26,6 +26,7 @@ FEWEST_SEEDS = 3
 
 _REDUCTIONS = {
     "mean": lambda x: np.mean(x, -1),
+    "first": lambda x: x[..., 0],
     "last": lambda x: x[..., -1],
     "tail": lambda x: np.mean(x[..., -max(x.shape[-1] // 10, 1):], -1),
     "max": lambda x: np.max(x, -1),
@@ -41,7 +42,8 @@ class Claim:
     arxiv: identifier, "2509.18314".
     statement: the claim in one sentence, in the paper's own scale.
     metric: "reduction:key" of the metrics of an update ("mean:success" is the area under the success curve) or of the
-      held-out evaluation ("last:eval/solve_rate"). Reductions: mean, last, tail (mean of the last tenth), max.
+      held-out evaluation ("last:eval/solve_rate"). Reductions: mean, first, last, tail (mean of the last tenth), max, and
+      "to0.6" for any level: updates until the running mean of 5 reaches it, all of them if it never does.
     method: the arm that the paper proposes.
     baselines: the arms it is compared with; the claim must hold against each.
     rule: the rule of the verdict in words.
@@ -93,11 +95,22 @@ def reduce_history(metric: str, history: Mapping[str, np.ndarray]) -> np.ndarray
     RunError: if there is no such reduction or key.
   """
   reduction, _, key = metric.partition(":")
-  if reduction not in _REDUCTIONS:
-    raise RunError(f'metric "{metric}": write "reduction:key" with one of {", ".join(_REDUCTIONS)}')
+  level = re.fullmatch(r"to(\d*\.?\d+)", reduction)
+  if level is None and reduction not in _REDUCTIONS:
+    raise RunError(f'metric "{metric}": write "reduction:key" with one of {", ".join(_REDUCTIONS)}, to0.6')
   if key not in history:
     raise RunError(f'metric "{metric}": the run has no "{key}"; it has {", ".join(sorted(history))}')
-  return _REDUCTIONS[reduction](np.asarray(history[key], float))
+  values = np.asarray(history[key], float)
+  return _updates_to(float(level[1]), values) if level else _REDUCTIONS[reduction](values)
+
+
+def _updates_to(level: float, values: np.ndarray, window: int = 5) -> np.ndarray:
+  """Counts the updates of `[..., N]` until the mean of the last `window` (or of all, while fewer) reaches a level."""
+  sums = np.cumsum(np.insert(values, 0, 0, -1), -1)
+  end = np.arange(1, values.shape[-1] + 1)
+  start = np.maximum(end - window, 0)
+  reached = (sums[..., end] - sums[..., start]) / (end - start) >= level
+  return np.where(reached.any(-1), reached.argmax(-1) + 1, values.shape[-1]).astype(float)
 
 
 def paired_bootstrap(method: Sequence[float], baseline: Sequence[float], *, level: float = 0.95,
