@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import jax
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from configs.credit import branch_grpo as rings
 from configs.credit import branch_grpo_digits as digits
 from experiments.credit import branch_grpo
+from rlcore.tasks import digits as digits_task
 from rlcore.training import sweep as sweep_lib
+from rlcore.training.errors import RunError
 
 
 def small(arm):
@@ -94,6 +97,13 @@ def test_verdicts(sequential, branch, expected, ratio):
 def test_the_figure_is_drawn(tmp_path, module):
   branch_grpo.figure(make_result(module, [20, 22, 24], [20, 22, 24]), tmp_path / "x.png")
   assert (tmp_path / "x.png").stat().st_size > 10_000
+
+
+def test_digits_without_scikit_learn_are_an_error_of_one_line(monkeypatch):
+  digits_task.load_splits.cache_clear()
+  monkeypatch.setitem(sys.modules, "sklearn", None)
+  with pytest.raises(RunError, match=r"pip install 'rlcore\[digits\]'"):
+    branch_grpo.make_experiment(digits.get_config())
 
 
 def test_unknown_worlds_and_variants_are_refused():
