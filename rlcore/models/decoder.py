@@ -17,6 +17,7 @@ import numpy as np
 from rlcore.types import Array, LanguageModel, PyTree
 
 
+_FEW = 64  # rows up to which the product with the embedding is taken as in a step
 _MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 
 
@@ -128,10 +129,28 @@ def _rotate(config: DecoderConfig, x: Array, rotation: tuple[Array, Array]) -> A
   return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).astype(config.dtype)
 
 
+@jax.custom_vjp
+def _product(x: Array, weight: Array) -> Array:
+  """Multiplies `[rows, inputs]` by `[inputs, outputs]`."""
+  return x @ weight
+
+
+def _product_gradient(saved, change):
+  """Turns the narrower factor of the weight's gradient by itself: a product over the rows of both is slow on a CPU."""
+  x, weight = saved
+  barrier = jax.lax.optimization_barrier
+  if x.shape[1] < change.shape[1]:
+    weight_change = barrier(x.T) @ change
+  else:
+    weight_change = barrier(barrier(change.T) @ x).T
+  return change @ weight.T, weight_change
+
+
+_product.defvjp(lambda x, weight: (x @ weight, (x, weight)), _product_gradient)
+
+
 def _matmul(config: DecoderConfig, x: Array, weight: Array) -> Array:
-  # flat rows: the gradient of `weight` is then one product that needs no transposed copy
-  flat = x.reshape(-1, x.shape[-1]) @ weight.astype(config.dtype)
-  return flat.reshape(*x.shape[:-1], -1)
+  return _product(x.reshape(-1, x.shape[-1]), weight.astype(config.dtype)).reshape(*x.shape[:-1], -1)
 
 
 def _matmul_few(config: DecoderConfig, x: Array, weight: Array) -> Array:
@@ -248,7 +267,7 @@ def hidden(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array) ->
 
 def logits(config: DecoderConfig, params: PyTree, hidden: Array) -> Array:
   """Maps `[..., D]` to `[..., V]` float32."""
-  if config.tie_embeddings and hidden.size <= 128 * config.dim:
+  if config.tie_embeddings and hidden.size <= _FEW * config.dim:
     return _matmul_few(config, hidden, params["embed"])
   if config.tie_embeddings:
     weight, axis = params["embed"], 1
