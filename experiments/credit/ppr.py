@@ -24,14 +24,13 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
   sizes = hops.Sizes(**config.world)
   key = jax.random.fold_in(jax.random.key(config.seed), 1)
   world = hops.make_walked_hops(sizes)
-  credit = functools.partial(_advantages_and_returns, config)
   parts = control.ControlParts(
       agent=actor_critic.make_actor_critic(world, hidden=config.hidden),
       instances=functools.partial(_draw, config, key, number=config.episodes),
       optimizer=state_lib.make_optimizer(config.lr, max_grad_norm=None),
       reward_transform=rewards.stateless(functools.partial(_with_step_rewards, config)),
-      advantage_estimator=lambda group, episodes: credit(group, episodes)[0],
-      value_target=lambda group, episodes: credit(group, episodes)[1],
+      advantage_estimator=functools.partial(advantages.gae_advantages, lam=config.lam),
+      value_target=functools.partial(advantages.gae_returns, lam=config.lam),
       policy_loss=functools.partial(losses.clip_policy_loss, clip_low=config.clip, clip_high=None),
       value_coef=config.value_coef,
       epochs=config.epochs,
@@ -89,13 +88,9 @@ def _step_rewards(mix, weight, outcome: Array, episodes: Trajectory) -> Array:
 
 
 def _with_step_rewards(config: ml_collections.ConfigDict, group: Rewards, episodes: Trajectory) -> Rewards:
-  return group.replace(process=_step_rewards(config.mix, config.process_weight, group.outcome, episodes))
-
-
-def _advantages_and_returns(
-    config: ml_collections.ConfigDict, group: Rewards, episodes: Trajectory) -> tuple[Array, Array]:
-  estimate = functools.partial(advantages.gae, gamma=1.0, lam=config.lam)
-  return jax.vmap(estimate)(group.process, episodes.value_t, episodes.mask)
+  """Turns the outcome into step rewards, of which it is the last."""
+  process = _step_rewards(config.mix, config.process_weight, group.outcome, episodes)
+  return group.replace(outcome=jnp.zeros_like(group.outcome), process=process)
 
 
 def _describe(raw: Rewards, group: Rewards, episodes: Trajectory, credit: Array) -> Metrics:

@@ -4,8 +4,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from rlcore import segments
 from rlcore import stats
 from rlcore.advantages.groups import group_advantage
+from rlcore.advantages.temporal import reward_to_go
 from rlcore.rewards import thoughts
 from rlcore.types import Array
 
@@ -95,9 +97,8 @@ def step_level_advantage(
   """
   outcome, keep, right = _outcomes(flags, step_mask, correct, eps, ddof)
   reward = jnp.where(right, jnp.where(flags > 0, r_step, -r_step), jnp.where(flags > 0, -r_step, 0))
-  from_here = jnp.cumsum(keep[:, ::-1], 1)[:, ::-1]
-  reward = stats.masked(reward, keep & (from_here > 1))
-  return jax.lax.stop_gradient(stats.masked(outcome + jnp.cumsum(reward[:, ::-1], 1)[:, ::-1], keep))
+  reward = stats.masked(reward, keep & ~jax.vmap(segments.is_last_counted)(step_mask))
+  return jax.lax.stop_gradient(stats.masked(outcome + jax.vmap(reward_to_go)(reward), keep))
 
 
 def oprl_advantage(

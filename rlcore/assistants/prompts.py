@@ -14,7 +14,8 @@ from rlcore.assistants.client import Messages
 
 _NUMBER = r"\s*([+\-\u2212]?\d{1,9}(?:\.\d{1,9})?)\s*"
 _SCORE = re.compile(rf"<score>{_NUMBER}</score>", re.IGNORECASE)
-_TOTALS = re.compile(rf"<score>{_NUMBER}</score>\s*(?:,|of|out of|/)?\s*<max_score>{_NUMBER}</max_score>", re.IGNORECASE)
+_TOTALS = re.compile(
+    rf"<score>{_NUMBER}</score>\s*(?:,|of|out of|/)?\s*<max_score>{_NUMBER}</max_score>", re.IGNORECASE)
 
 PRINCIPLES = (
     ("format", "The step names an existing tool or action and is well formed.", 1),
@@ -26,7 +27,7 @@ PRINCIPLES = (
 
 
 def _between(tag: str, text: str) -> str:
-  """Puts text between tags; a tag inside the text loses its bracket, so nothing can end the quotation or pose as one."""
+  """Puts text between tags; a tag inside loses its bracket, so nothing can end the quotation or pose as another."""
   return f"<{tag}>\n{re.sub(r'<(?=/?[a-zA-Z_])', '‹', text)}\n</{tag}>"
 
 
@@ -42,8 +43,8 @@ def _numbered(steps: Sequence[str]) -> str:
   return "\n\n".join(_between("step", f"[{i}] {step}") for i, step in enumerate(steps))
 
 
-_SIGN = ("Answer with a short reason and then exactly one of <score>1</score> (good), <score>0</score> (acceptable) and "
-         "<score>-1</score> (bad).")
+_SIGN = ("Answer with a short reason and then exactly one of <score>1</score> (good), <score>0</score> (acceptable) "
+         "and <score>-1</score> (bad).")
 
 
 def thinking_prompt(context: str, thinking: str) -> Messages:
@@ -77,8 +78,8 @@ def query_prompt(context: str, query: str) -> Messages:
   Reference: SLATE, arXiv:2602.23440.
   """
   return _messages(
-      "You judge one query of a search agent before it is run: is it relevant, specific, something that a search engine "
-      "can answer, in line with what the question still needs, and new? You know neither the answer nor the results. "
+      "You judge one query of a search agent before it is run: is it relevant, specific, something that a search "
+      "engine can answer, in line with what the question still needs, and new? You know neither the answer nor the results. "
       f"{_SIGN}", _between("context", context), _between("query", query))
 
 
@@ -160,8 +161,8 @@ def reflection_prompt(problem: str, steps: Sequence[str]) -> Messages:
       "The solution below ends with the right answer, but some of its steps may be wrong and taken back later. Find "
       "every step that reflects on earlier ones and takes them back, and for each the first of the wrong steps (a step "
       "that builds on a wrong one is wrong). Do not solve the problem. End with a list of pairs [first wrong step, "
-      "reflecting step], as in <reflections>[[2, 5], [7, 9]]</reflections>, or <reflections>[]</reflections> if nothing "
-      "is taken back.", _between("problem", problem), _numbered(steps))
+      "reflecting step], as in <reflections>[[2, 5], [7, 9]]</reflections>, or <reflections>[]</reflections> if "
+      "nothing is taken back.", _between("problem", problem), _numbered(steps))
 
 
 def parse_reflections(text: str, num_steps: int) -> tuple[tuple[int, int], ...] | None:
@@ -270,8 +271,8 @@ def principle_prompt(question: str, history: Sequence[str], step: str,
   listed = "\n".join(f"- {name} (0 to {most:g}): {text}" for name, text, most in principles)
   return _messages(
       "You grade one step of an agent. Say first which of these principles apply to it, then grade each of those:\n"
-      f"{listed}\nYou do not know how the task ends. End with the sum of your grades and the sum of the greatest grades "
-      "of the principles that apply, as in <score>4</score><max_score>6</max_score>; both are 0 if none applies.",
+      f"{listed}\nYou do not know how the task ends. End with the sum of your grades and the sum of the greatest "
+      "grades of the principles that apply, as in <score>4</score><max_score>6</max_score>; both are 0 if none applies.",
       _between("question", question), _numbered(history), _between("judged_step", step))
 
 

@@ -35,7 +35,11 @@ def check_url(url: str) -> str:
     ValueError: if it is none, or carries credentials (they would show in every error message).
   """
   parts = urllib.parse.urlsplit(url)
-  if parts.scheme not in ("http", "https") or not parts.hostname:
+  try:
+    usable = parts.scheme in ("http", "https") and parts.hostname and url.isascii() and parts.port != 0
+  except ValueError:  # a port that is no number, or too large
+    usable = False
+  if not usable:
     raise ValueError("base_url must look like http://host:port/v1")
   if parts.username is not None or parts.query or parts.fragment:
     raise ValueError("base_url must carry no credentials, query or fragment: give the key as api_key")

@@ -137,10 +137,12 @@ def judge_answer(entity: Array, state: HopsState) -> Array:
 
 
 def flip_score(key: Array, score: Array, probability: float | Array) -> Array:
-  """Replaces a score, with the given probability, by a uniform draw of -1, 0 and 1."""
-  flip_key, draw_key = jax.random.split(key)
-  drawn = jax.random.randint(draw_key, jnp.shape(score), -1, 2).astype(jnp.float32)
-  return jnp.where(jax.random.bernoulli(flip_key, probability, jnp.shape(score)), drawn, score)
+  """Replaces a score `[]`, with the given probability, by a uniform draw of -1, 0 and 1."""
+  chance = jax.random.uniform(key)
+  probability = jnp.asarray(probability, jnp.float32)
+  # below the probability the same number, spread over [0, 3), is the draw
+  drawn = jnp.minimum(jnp.floor(3 * chance / jnp.where(probability > 0, probability, 1)), 2) - 1
+  return jnp.where(chance < probability, drawn, score)
 
 
 def query_rubric(subject: Array, relation: Array, state: HopsState, chain: Array) -> Array:

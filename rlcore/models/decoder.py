@@ -380,9 +380,9 @@ def adopt(config: DecoderConfig, cache: PyTree, rows: Array, mask: Array, width:
   bias = jnp.concatenate([cache["prompt_bias"], jnp.where(mask > 0, 0.0, -jnp.inf)], -1)
   bias = jnp.pad(bias, ((0, 0), (max(width - bias.shape[1], 0), 0)), constant_values=-jnp.inf)[:, -width:]
   layers = cache["layers"]
-  cache = dict(layers=grow(layers) if config.scan_layers else [grow(layer) for layer in layers], prompt_bias=bias,
-               prompt_length=cache["prompt_length"] + jnp.sum(mask > 0, -1, dtype=jnp.int32))
-  return extend(config, cache, 0)
+  joined = dict(layers=grow(layers) if config.scan_layers else [grow(layer) for layer in layers], prompt_bias=bias,
+                prompt_length=cache["prompt_length"] + jnp.sum(mask > 0, -1, dtype=jnp.int32))
+  return extend(config, cache | joined, 0)
 
 
 def make_decoder(config: DecoderConfig) -> LanguageModel:

@@ -1,7 +1,7 @@
 """Truncated step-level sampling: several candidates for the next step from one shared prefix, then on from one of them.
 
-The prefix is read once. The keys and values of the chosen candidate join those of the prompt (`LanguageModel.adopt`), so
-that no token is ever computed again, and a group holds one copy of what its candidates share.
+The prefix is read once. The keys and values of the chosen candidate join those of the prompt (`LanguageModel.adopt`),
+so that no token is ever computed again, and a group holds one copy of what its candidates share.
 """
 
 from collections.abc import Callable, Sequence
@@ -109,7 +109,7 @@ class _Stages:
     self.ends = jnp.asarray((*step_tokens, *stop_tokens), jnp.int32)
     self.choice = functools.partial(steps_lib.reward_weighted_probs, temperature=selection_temperature)
     self.advantage, self.draw = advantage, functools.partial(
-        sampling._draw, temperature=temperature, top_k=top_k, top_p=top_p)
+        sampling.draw_tokens, temperature=temperature, top_k=top_k, top_p=top_p)
 
   def start(self, params: PyTree, keys: Array, prompts: Array, prompt_mask: Array) -> _Front:
     """Reads the prompts `[B, P]`."""
@@ -178,6 +178,7 @@ class _Stages:
     join = lambda a, b: jnp.concatenate([a, b], 1)
     prefix, prefix_mask = _to_the_right(
         join(front.prefix, pick(candidates.tokens)), join(front.prefix_mask, mask), self.pad_id)
+    # after the last step the prefix has outgrown its places; nobody reads it any more
     b, step = front.branches, front.step
     b = b.replace(rewards=_put(b.rewards, rewards, step), advantages=_put(b.advantages, advantages, step),
                   chosen=_put(b.chosen, chosen, step))

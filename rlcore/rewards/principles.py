@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from rlcore import segments
 from rlcore import stats
 from rlcore.types import Array
 
@@ -82,7 +83,7 @@ def ppr_step_rewards(
   chex.assert_rank([process, outcome, step_mask, process_weight], [1, 0, 1, 0])
   chex.assert_equal_shape((process, step_mask))
   keep = jnp.asarray(step_mask) > 0
-  last = keep & (jnp.cumsum(keep[::-1])[::-1] == 1)
+  last = segments.is_last_counted(step_mask)
   before = keep & ~last
   score = stats.masked(process, before)
   if mode == "renorm":

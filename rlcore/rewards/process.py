@@ -100,8 +100,7 @@ def shaped_step_rewards(
   """
   refined = refine_process_rewards(process, step_mask, mode, eta)
   chex.assert_rank(success, 0)
-  last = (jnp.asarray(step_mask) > 0) & (segments.next_counted(step_mask) == refined.shape[0])
-  success = jnp.where(last, jnp.asarray(success, jnp.float32), 0)
+  success = jnp.where(segments.is_last_counted(step_mask), jnp.asarray(success, jnp.float32), 0)
   return jax.lax.stop_gradient(alpha * refined + success)
 
 

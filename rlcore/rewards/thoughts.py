@@ -8,7 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import segments
 from rlcore.types import Array
 
 
@@ -115,6 +115,4 @@ def good_steps(flags: Array, step_mask: Array) -> Array:
 
   Reference: TP-GRPO, arXiv:2507.23317, sec. 3.
   """
-  keep = step_mask > 0
-  later = jnp.cumsum(keep[::-1])[::-1] - keep  # counted steps that follow
-  return keep & ((flags > 0) | (later == 0))
+  return (step_mask > 0) & ((flags > 0) | segments.is_last_counted(step_mask))

@@ -14,7 +14,7 @@ from rlcore.policies import branch, branching, make_host_branch, sample, token_l
 _jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles twice as fast
 _SHAPE = dict(vocab_size=11, context=40, layers=2, dim=16, heads=4, kv_heads=2, ff_dim=24)
 MODELS = {
-    "decoder": make_decoder(DecoderConfig(**_SHAPE, qk_norm=True)),
+    "decoder": make_decoder(DecoderConfig(**_SHAPE | dict(layers=1), qk_norm=True)),
     "scanned": make_decoder(DecoderConfig(**_SHAPE, scan_layers=True)),
     "gru": make_gru(GRUConfig(vocab_size=11, context=40, dim=16)),
 }
@@ -45,15 +45,27 @@ def _score(problem, candidates):
 
 @functools.cache
 def _jitted(name, **settings):
-  return _jit(lambda params, keys, prompts, mask, problems: branch(
-      MODELS[name], params, keys, prompts, mask, _score, problems, **(SETTINGS | settings)))
+  """The rollouts, and their log-probabilities as training sees them."""
+  def run(params, keys, prompts, mask, problems):
+    b = branch(MODELS[name], params, keys, prompts, mask, _score, problems, **(SETTINGS | settings))
+    rollouts = jax.vmap(lambda x: branching.as_rollouts(x, PAD))(b)
+    r = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rollouts)
+    scored = token_log_probs(MODELS[name], params, r.prompt, r.prompt_mask, r.tokens, r.mask)
+    return b, rollouts, scored.reshape(b.log_probs.shape)
+  return _jit(run)
+
+
+KEYS, PROBLEMS = jax.random.split(jax.random.key(1), 4), np.float32([0.5, -1, 2, 0])
 
 
 @functools.cache
-def _run(name, **settings):
+def _all(name, **settings):
   model, (prompts, mask) = MODELS[name], _prompts()
-  out = _jitted(name, **settings)(_params(model), jax.random.key(1), prompts, mask, np.float32([0.5, -1, 2, 0]))
-  return jax.tree.map(np.asarray, out)
+  return jax.tree.map(np.asarray, _jitted(name, **settings)(_params(model), KEYS, prompts, mask, PROBLEMS))
+
+
+def _run(name, **settings):
+  return _all(name, **settings)[0]
 
 
 def _tokens_of(b, index):
@@ -92,17 +104,13 @@ def test_log_probs_are_those_of_the_assembled_sequences(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_rollouts_for_training_score_alike(name):
-  model, b, (prompts, mask) = MODELS[name], _run(name), _prompts()
-  r = jax.jit(jax.vmap(lambda x: branching.as_rollouts(x, PAD)))(b)
+  (b, r, scored), (prompts, mask) = _all(name), _prompts()
   for row, step in np.ndindex(4, 5):
     want = _prefix(b, prompts, mask, row, step)
     own = r.prompt_mask[row, step] > 0
     assert r.prompt[row, step][own].tolist() == want
     assert np.all(np.asarray(own)[-len(want):]) and np.all(r.prompt[row, step][~own] == PAD)
-  flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), r)
-  scored = _jit(lambda p, r: token_log_probs(model, p, r.prompt, r.prompt_mask, r.tokens, r.mask))(
-      _params(model), flat)
-  np.testing.assert_allclose(scored.reshape(b.log_probs.shape), b.log_probs, atol=1e-5)
+  np.testing.assert_allclose(scored, b.log_probs, atol=1e-5)
 
 
 def test_steps_and_responses_end_where_they_should():
@@ -118,7 +126,7 @@ def test_steps_and_responses_end_where_they_should():
     goes_on = drawn[b.chosen[row, step]][-1] not in STOP
     assert step == 4 or b.step_mask[row, step + 1] == goes_on
   assert np.all(b.tokens[b.mask == 0] == PAD) and not b.log_probs[b.mask == 0].any()
-  tokens, mask = jax.vmap(lambda x: branching.response(x, PAD))(b)
+  tokens, mask = _jit(jax.vmap(lambda x: branching.response(x, PAD)))(b)
   for row in range(4):
     want = sum((_tokens_of(b, (row, s, b.chosen[row, s])) for s in range(5)), [])
     assert tokens[row].tolist() == want + [PAD] * (30 - len(want)) and mask[row].sum() == len(want)
@@ -126,36 +134,36 @@ def test_steps_and_responses_end_where_they_should():
 
 def test_rewards_advantages_and_choices_belong_to_the_candidates():
   b, (prompts, mask) = _run("scanned"), _prompts()
-  problems = np.float32([0.5, -1, 2, 0])
   for row, step in zip(*np.nonzero(b.step_mask)):
     prefix = np.array(_prefix(b, prompts, mask, row, step))
     for j in range(4):
       own = np.array(_tokens_of(b, (row, step, j)))
       value = np.sum(np.sin(own + 1.0) * np.cos(np.arange(len(own)) + 1.0)) * (1 + prefix.sum() % 5)
-      want = value + step + problems[row] * (own[-1] in STOP)
+      want = value + step + PROBLEMS[row] * (own[-1] in STOP)
       np.testing.assert_allclose(b.rewards[row, step, j], want, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(b.advantages[row, step], group_advantage(b.rewards[row, step]), atol=1e-5)
+  want = _jit(jax.vmap(jax.vmap(group_advantage)))(b.rewards, b.mask[..., 0])
+  np.testing.assert_allclose(b.advantages, want, atol=1e-5)
 
 
-def test_the_best_is_chosen_at_temperature_zero_and_its_share_else():
-  best = _run("scanned", selection_temperature=0.0)
-  happened = best.step_mask > 0
-  np.testing.assert_array_equal(best.chosen[happened], best.advantages.argmax(-1)[happened])
-  prompts = np.tile(_prompts(1)[0], (3000, 1))
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_the_best_is_chosen_at_temperature_zero_and_its_share_else(temperature):
+  prompts = np.ones((3000, 1), np.int32)
   run = _jit(lambda params, key: branch(
-      MODELS["gru"], params, key, prompts, np.ones_like(prompts),
-      lambda _, c: jnp.arange(3.0), candidates=3, max_steps=1, max_step_tokens=1))
+      MODELS["gru"], params, key, prompts, prompts, lambda _, c: jnp.arange(3.0) % 2, candidates=3, max_steps=1,
+      max_step_tokens=1, selection_temperature=temperature))
   chosen = np.bincount(run(_params(MODELS["gru"]), jax.random.key(0)).chosen[:, 0], minlength=3) / 3000
-  np.testing.assert_allclose(chosen, reward_weighted_probs(group_advantage(jnp.arange(3.0))), atol=0.03)
+  want = _jit(lambda: reward_weighted_probs(group_advantage(jnp.arange(3.0) % 2), temperature))()
+  np.testing.assert_allclose(chosen, want, atol=0.03 * temperature)
 
 
 def test_candidates_of_a_first_step_follow_the_model():
   """Their distribution is that of the plain sampler, temperature and top-k included."""
   model, prompts = MODELS["gru"], _prompts(1)[0]
   params, ones, how = _params(model), np.ones_like(prompts), dict(temperature=0.7, top_k=6)
-  b = branch(model, params, jax.random.key(0), prompts, ones, lambda _, c: jnp.zeros(4000), candidates=4000,
-             max_steps=1, max_step_tokens=1, **how)
-  r = sample(model, params, jax.random.key(1), prompts, ones, group_size=4000, max_new_tokens=1, **how)
+  b = _jit(lambda key: branch(model, params, key, prompts, ones, lambda _, c: jnp.zeros(4000), candidates=4000,
+                              max_steps=1, max_step_tokens=1, **how))(jax.random.key(0))
+  r = _jit(lambda key: sample(
+      model, params, key, prompts, ones, group_size=4000, max_new_tokens=1, **how))(jax.random.key(1))
   share = lambda tokens: np.bincount(np.ravel(tokens), minlength=11) / 4000
   np.testing.assert_allclose(share(b.tokens), share(r.tokens), atol=0.05)
   table = dict(zip(np.ravel(r.tokens).tolist(), np.ravel(r.log_probs)))
@@ -163,15 +171,13 @@ def test_candidates_of_a_first_step_follow_the_model():
 
 
 def test_a_response_depends_on_its_own_prompt_and_key_only():
-  model, (prompts, mask) = MODELS["scanned"], _prompts()
-  keys, problems = jax.random.split(jax.random.key(1), 4), np.float32([0.5, -1, 2, 0])
-  whole = _run("scanned")
-  for rows in ([2], [3, 1]):
-    part = _jitted("scanned")(_params(model), keys[np.array(rows)], prompts[rows], mask[rows], problems[rows])
-    np.testing.assert_array_equal(part.tokens, whole.tokens[rows])
-    np.testing.assert_array_equal(part.chosen, whole.chosen[rows])
+  (prompts, mask), params, whole = _prompts(), _params(MODELS["scanned"]), _run("scanned")
+  rows = np.array([3, 1])
+  part, _, _ = _jitted("scanned")(params, KEYS[rows], prompts[rows], mask[rows], PROBLEMS[rows])
+  np.testing.assert_array_equal(part.tokens, whole.tokens[rows])
+  np.testing.assert_array_equal(part.chosen, whole.chosen[rows])
   empty = mask * np.float32([[1], [0], [1], [1]])
-  part = _jitted("scanned")(_params(model), keys, prompts, empty, problems)
+  part, _, _ = _jitted("scanned")(params, KEYS, prompts, empty, PROBLEMS)
   assert not part.mask[1].any() and not part.step_mask[1].any() and np.all(part.tokens[1] == PAD)
   np.testing.assert_array_equal(part.tokens[2], whole.tokens[2])
 
@@ -182,7 +188,7 @@ def test_vmap_over_seeds_changes_nothing():
   run = lambda key: branch(model, params, key, prompts, mask, _score, np.zeros(4, np.float32), **SETTINGS)
   mapped = _jit(jax.vmap(run))(keys)
   for i in range(3):
-    alone = _jitted("gru")(params, keys[i], prompts, mask, np.zeros(4, np.float32))
+    alone, _, _ = _jitted("gru")(params, jax.random.split(keys[i], 4), prompts, mask, np.zeros(4, np.float32))
     np.testing.assert_array_equal(mapped.tokens[i], alone.tokens)
     np.testing.assert_array_equal(mapped.chosen[i], alone.chosen)
     np.testing.assert_allclose(mapped.log_probs[i], alone.log_probs, atol=1e-5)
@@ -190,7 +196,7 @@ def test_vmap_over_seeds_changes_nothing():
 
 def test_a_scorer_on_the_host_gives_the_same():
   shapes, (prompts, mask) = [], _prompts()
-  one = jax.jit(jax.vmap(_score))
+  one = _jit(jax.vmap(_score))
 
   def on_host(problems, candidates):
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves((problems, candidates)))
@@ -198,7 +204,7 @@ def test_a_scorer_on_the_host_gives_the_same():
     return np.asarray(one(problems, candidates))
 
   run = make_host_branch(MODELS["gru"], on_host, **SETTINGS)
-  b = run(_params(MODELS["gru"]), jax.random.key(1), prompts, mask, np.float32([0.5, -1, 2, 0]))
+  b = run(_params(MODELS["gru"]), jax.random.key(1), prompts, mask, PROBLEMS)
   want = _run("gru")
   np.testing.assert_array_equal(b.tokens, want.tokens)
   np.testing.assert_array_equal(b.chosen, want.chosen)
@@ -222,19 +228,16 @@ def test_the_prompt_is_read_once_and_every_token_once():
   assert set(seen) == {("prefill", (4, 5)), ("step", (4, 4))} and seen.count(("prefill", (4, 5))) == 1
 
 
-@pytest.mark.parametrize("settings", [
-    dict(candidates=1), dict(max_steps=1), dict(max_step_tokens=1), dict(candidates=1, max_steps=1, max_step_tokens=1)])
+@pytest.mark.parametrize("settings", [dict(candidates=1), dict(max_steps=1, max_step_tokens=1)])
 def test_the_smallest_sizes(settings):
-  model, (prompts, mask) = MODELS["gru"], _prompts()
-  b = _jitted("gru", **settings)(_params(model), jax.random.key(2), prompts, mask, np.zeros(4, np.float32))
-  r = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.vmap(branching.as_rollouts)(b))
-  scored = token_log_probs(model, _params(model), r.prompt, r.prompt_mask, r.tokens, r.mask)
-  np.testing.assert_allclose(scored.reshape(b.log_probs.shape), b.log_probs, atol=1e-5)
-  assert b.step_mask[:, 0].all() and (b.tokens.shape[2] > 1 or not np.any(b.advantages))
+  b, _, scored = _all("gru", **settings)
+  np.testing.assert_allclose(scored, b.log_probs, atol=1e-5)
+  assert b.step_mask[:, 0].all() and np.any(b.advantages) == (b.tokens.shape[2] > 1)
 
 
 @pytest.mark.parametrize("change, message", [
-    (dict(max_steps=7), "5.*"), (dict(candidates=0), "candidates=0"), (dict(max_steps=0), "max_steps=0"),
+    (dict(max_steps=7), "41 tokens long, but the context is 40"), (dict(candidates=0), "candidates=0"),
+    (dict(max_steps=0), "max_steps=0"),
     (dict(max_step_tokens=-1), "max_step_tokens=-1")])
 def test_what_cannot_be_drawn_is_refused(change, message):
   prompts, mask = _prompts()

@@ -106,7 +106,7 @@ def test_thoughts_and_their_rewards_are_loops(case, r_out, r_c):
     want[members] = k
   np.testing.assert_array_equal(merge(flags, mask), want)
   got = rewards_of(flags, mask, correct, r_out, r_c)
-  np.testing.assert_allclose(got, loop_rewards(flags, mask, correct > 0, r_out, r_c), rtol=1e-6)
+  np.testing.assert_allclose(got, loop_rewards(flags, mask, correct > 0, r_out, r_c), rtol=1e-6, atol=1e-30)
 
 
 @settings(max_examples=80, deadline=None)
