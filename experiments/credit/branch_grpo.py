@@ -19,14 +19,18 @@ import numpy as np
 from rlcore import advantages, models, policies, tasks
 from rlcore.training import diffusion, plots, results
 from rlcore.training import state as state_lib
+from rlcore.training.errors import RunError
 from rlcore.types import DenoisingTask, Experiment
 
 
 def make_task(config: ml_collections.ConfigDict) -> DenoisingTask:
   """Makes the task that `config.world` names."""
   if config.world == "digits":
-    from rlcore.tasks import digits  # needs the extra `digits`
-    return digits.make_digits(config.label_noise)
+    from rlcore.tasks import digits
+    try:
+      return digits.make_digits(config.label_noise)
+    except ImportError as error:  # the extra is missing, and the error says which
+      raise RunError(str(error)) from error
   if config.world != "rings":
     raise ValueError(f'world={config.world!r} is neither "rings" nor "digits"')
   return tasks.make_rings()
