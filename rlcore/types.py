@@ -121,12 +121,16 @@ class LanguageModel(NamedTuple):
     prefill: `(params, tokens [B, P], mask [B, P], group_size, max_new_tokens) -> (hidden [B, D], cache)`; `hidden`
       belongs to the last prompt token. The prompt is processed once; the cache serves B * group_size rows.
     step: `(params, cache, tokens [B, G], index) -> (hidden [B, G, D], cache)`; `tokens` is response token number
-      `index` (scalar int32) of each row.
+      `index` (scalar int32) of each row. A negative token is none: the row has ended, its `hidden` is junk.
     extend: `(cache, max_new_tokens) -> cache`, with room for that many response tokens in all; what was there stays.
     vocab_size: V, the number of tokens that can be drawn.
     respond: `(params, prompts [B, P], mask [B, P], tokens [B, G, T], mask [B, G, T]) -> [B, G, T, D]`; entry t has seen
       the prompt and tokens 0..t-1 of its response. Each prompt is processed once for its group. None where a model
       has no better way than `hidden` of whole sequences.
+    adopt: `(cache, rows [B], mask [B, T], width) -> cache`; response tokens 0..T-1 of row `rows[b]` join the prompt
+      (those with mask 0 remain unseen, and the row ends there) and every row of the group starts from it anew, at index
+      0 and without room (see `extend`). The prompt then has `width` places, the last ones: padding must be all that
+      is lost. None where a model cannot.
   """
 
   init: Callable[[Array], PyTree]
@@ -137,6 +141,7 @@ class LanguageModel(NamedTuple):
   extend: Callable[[PyTree, int], PyTree]
   vocab_size: int
   respond: Callable[[PyTree, Array, Array, Array, Array], Array] | None = None
+  adopt: Callable[[PyTree, Array, Array, int], PyTree] | None = None
 
 
 class World(NamedTuple):
@@ -186,6 +191,37 @@ class Agent(NamedTuple):
   init: Callable[[Array], PyTree]
   rollout: Callable[[PyTree, Array, PyTree], Trajectory]
   score: Callable[[PyTree, Trajectory], Scores]
+
+
+class VelocityModel(NamedTuple):
+  """What denoising needs of a flow model: pure functions of its parameters.
+
+  Attributes:
+    init: `(key) -> params`.
+    velocity: `(params, z [n, ...], sigma [n], condition) -> [n, ...]` float32, the predicted `noise - data` at noise
+      level sigma (1 noise, 0 data); `condition` is the prompt of all rows (int32 scalar) or of each (`[n]`).
+  """
+
+  init: Callable[[Array], PyTree]
+  velocity: Callable[[PyTree, Array, Array, Array], Array]
+
+
+class DenoisingTask(NamedTuple):
+  """Data to imitate, and what judges a sample.
+
+  Attributes:
+    sample: `(key, size) -> (data [size, ...], condition [size] int32)`, examples with their prompts; size is static.
+    score: `(x [...], condition) -> float32[]`, the reward of ONE sample.
+    judge: `(x [...], condition) -> {name: float32[]}`, numbers that no training sees; {} where there are none.
+    shape: of one sample.
+    num_conditions: prompts, numbered from 0.
+  """
+
+  sample: Callable[[Array, int], tuple[Array, Array]]
+  score: Callable[[Array, Array], Array]
+  judge: Callable[[Array, Array], Metrics]
+  shape: tuple[int, ...]
+  num_conditions: int
 
 
 class Task(NamedTuple):
@@ -284,6 +320,24 @@ class Example(NamedTuple):
   reward: float
 
 
+class Inspection(NamedTuple):
+  """What it takes to look at the groups of a language experiment, and at their credit.
+
+  Attributes:
+    decode: `(token ids) -> str`.
+    estimator: the run's own advantage estimator, of one group.
+    answer: `(state, key, count) -> (Problem [B], Rollouts [B, G], Rewards [B, G])`, the answers of a state to `count`
+      held-out problems.
+    credit: `(state, rewards, rollouts, estimator) -> [B, G, T]`, the advantages of an estimator after the run's own
+      transform of the rewards.
+  """
+
+  decode: Callable[[Any], str]
+  estimator: AdvantageEstimator
+  answer: Callable[[PyTree, Array, int], tuple["Problem", Rollouts, Rewards]]
+  credit: Callable[[PyTree, Rewards, Rollouts, AdvantageEstimator], Array]
+
+
 class Stage(NamedTuple):
   """A phase that runs before the main updates (supervised warm-up, say).
 
@@ -306,10 +360,12 @@ class Experiment(NamedTuple):
   Attributes:
     init: `(key) -> state`.
     update: `(state) -> (state, metrics)`, one main update; metrics are float32 scalars.
-    evaluate: `(state) -> metrics` on held-out problems; a pure function of the state, it moves no randomness.
+    evaluate: `(state) -> metrics` on held-out problems; a pure function of the state, it moves no randomness. Beside
+      scalars it may hold arrays (samples) for the figure of a comparison, see `results.Claim.kept`.
     warmup: a `Stage` that precedes the main updates, or None.
     examples: `(state) -> list[Example]` on the host, or None.
     jittable: False where `update` calls host code (it is then made of jitted stages itself).
+    inspection: of a language experiment, its groups to look at (`experiments.microscope`), or None.
   """
 
   init: Callable[[Array], PyTree]
@@ -318,3 +374,4 @@ class Experiment(NamedTuple):
   warmup: Stage | None = None
   examples: Callable[[PyTree], list[Example]] | None = None
   jittable: bool = True
+  inspection: Inspection | None = None

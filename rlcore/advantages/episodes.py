@@ -26,8 +26,8 @@ def step_rewards(rewards: Rewards, mask: Array) -> Array:
   Reference: multi-turn guide, arXiv:2510.01132, sec. 3 (rewards sit on the last token of an action).
   """
   outcome, process, mask = jax.lax.stop_gradient((rewards.outcome, rewards.process, jnp.asarray(mask)))
-  last = jax.vmap(segments.segment_end_mask)(jnp.zeros(mask.shape), mask)
-  paid = jnp.where(last > 0, jnp.asarray(outcome, jnp.float32)[:, None], 0.0)
+  last = jax.vmap(segments.is_last_counted)(mask)
+  paid = jnp.where(last, jnp.asarray(outcome, jnp.float32)[:, None], 0.0)
   return paid if process is None else paid + stats.masked(process, mask)
 
 

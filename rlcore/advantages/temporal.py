@@ -16,6 +16,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from rlcore import segments
 from rlcore.advantages.recurrence import Rule, reverse_recurrence
 from rlcore.types import Array
 
@@ -129,8 +130,7 @@ def n_step_returns(
   length = reward_t.shape[0]
   keep = jnp.ones(length, bool) if mask is None else jnp.asarray(mask) > 0
   reward_t, value_tp1, discount_t = (jnp.where(keep, x, 0) for x in (reward_t, value_tp1, discount_t))
-  places = jnp.where(keep, jnp.arange(length), length)
-  following = jnp.append(lax.cummin(places, reverse=True)[1:], length)  # the next counted step, `length` if none
+  following = segments.next_counted(keep)
   ends = following == length
   if truncated is not None:
     ends |= jnp.asarray(truncated) > 0

@@ -4,7 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import segments, stats
 from rlcore.types import Array
 
 
@@ -22,10 +22,8 @@ def sparse_turn_rewards(final_reward: Array, turn_mask: Array) -> Array:
   """
   turn_mask = jnp.asarray(turn_mask)
   chex.assert_rank([final_reward, turn_mask], [0, 1])
-  keep = turn_mask > 0
   reward = jax.lax.stop_gradient(jnp.asarray(final_reward).astype(jnp.float32))
-  later = jnp.cumsum(keep[::-1])[::-1]
-  return jnp.where(keep & (later == 1), reward, 0.0)
+  return jnp.where(segments.is_last_counted(turn_mask), reward, 0.0)
 
 
 def dense_turn_rewards(
