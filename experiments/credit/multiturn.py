@@ -149,8 +149,8 @@ def make_study(config: ml_collections.ConfigDict) -> Callable[[Array], Metrics]:
     curves = jax.vmap(success, (0, None))(values, key)
     metrics = {}
     for (name, case), curve in zip(cases.items(), curves):
-      episodes = budget.sft_rl_split(config.study.budget, case["demos"]) if "demos" in case else np.inf
-      stop = int(min(episodes // (config.groups * config.group_size), steps))
+      episodes = budget.sft_rl_split(config.study.budget, case.get("demos", 0))
+      stop = min(episodes // (config.groups * config.group_size), steps)
       metrics |= {f"{name}/start": jnp.mean(curve[:tenth]), f"{name}/end": jnp.mean(curve[max(stop - tenth, 0):stop]),
                   f"{name}/area": jnp.mean(curve[:stop])}
     return metrics
