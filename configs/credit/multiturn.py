@@ -11,8 +11,8 @@ from 2 rooms and 3 objects to 4 rooms and 6 objects; a budget of which a demonst
 What was cut or changed, all before the run of the verdict, by pilots of the cloning and of training on seed 100. Quests
 have 2 sub-goals and at most 8 turns where the original miniature has 4 and 12: with 4, no arm moved within 30 updates,
 and an update costs twice as much. 80 updates instead of 200. 512 training instances instead of 64, and demonstrations
-of all of them instead of 40: with 40 the policy learns those by heart (60 % success on them, 4 % on test instances). 100
-steps of cloning instead of a stop at 15 % success, which they pass (20 to 35 %). The policy is a transformer of one
+of all of them instead of 40: with 40 the policy learns those by heart (60 % success on them, 4 % on test instances).
+100 steps of cloning instead of a stop at 15 % success, which they pass (20 to 35 %). The policy is a transformer of one
 layer, 32 wide: it needs a quarter of a GRU's steps. The budget is 5120 episodes, the numbers of demonstrations 0 to 400
 (the original: 0 to 80), and the transfer is to quests of 2 sub-goals, of 4 rooms and 6 objects.
 """
