@@ -1,4 +1,6 @@
 // Draws the part of the sheet that the window shows. `scene` holds group, layout, palette, inks, steps, limits, bitmaps.
+const SEAM = 0.7;  // rows overlap by less than a rule is wide: where a pixel is no whole number, nothing shines through
+
 function visibleRows(scene, panel) {
   const {layout, group, view} = scene, top = layout.top[panel] - view.y;
   const first = Math.max(0, Math.floor((RULER - top) / layout.rh));
@@ -63,7 +65,7 @@ function drawCells(context, scene, estimator, first, last, top) {
       const t = list[k], i = row * T + t;
       if (!(group.flags[i] & VALID)) continue;
       context.fillStyle = fillFor(scene, steps, i);
-      context.fillRect(x[t] + shift, top + row * rh, w[t], rh);
+      context.fillRect(x[t] + shift, top + row * rh, w[t], rh + SEAM);
       scene.cells++;
     }
   }
@@ -146,7 +148,7 @@ function drawFolded(context, scene, estimator, first, last, top) {
     for (let row = Math.max(s.top, first); row < Math.min(s.bottom, last); row++) {
       const y = top + row * rh;
       context.fillStyle = fillFor(scene, steps, row * T + s.start);
-      context.fillRect(x, y, box.head, rh);
+      context.fillRect(x, y, box.head, rh + SEAM);
       scene.cells++;
       if (box.rest) drawRun(context, scene, steps, s, row, x + box.head, y, box.rest);
     }
@@ -183,7 +185,7 @@ function drawRun(context, scene, steps, s, row, x, y, width) {
     if (next !== colour) {
       if (colour !== null) {
         context.fillStyle = colour;
-        context.fillRect(x + from / bins * width, y, (b - from) / bins * width, layout.rh);
+        context.fillRect(x + from / bins * width, y, (b - from) / bins * width, layout.rh + SEAM);
         scene.cells++;
       }
       from = b;

@@ -54,7 +54,7 @@ function layOutTokens(layout, group, options, measure, view) {
   Object.assign(layout, {x, w, list, extent: x[T], text: Boolean(zoom.text), cell: zoom.text ? 24 : uniform});
 }
 
-function layOutFolded(layout, group, options, measure) {
+function layOutFolded(layout, group, options, measure, view) {
   const boxes = group.segments.map((s) => {
     const row = s.top * group.length, rest = options.branchOnly ? 0 : s.end - s.start - 1;
     const head = Math.min(MOST_CELL, Math.max(26, measure(group.texts[group.tokens[row + s.start]]) + 14));
@@ -79,8 +79,11 @@ function layOutFolded(layout, group, options, measure) {
     if (inner.has(i) && !box.rest) box.head = levels[s.level];
     box.width = box.head + box.rest;
   });
-  const extent = boxes.reduce((m, b) => Math.max(m, b.x + b.width), 0);
-  Object.assign(layout, {boxes, levels: x.slice(0, levels.length), extent, text: true, cell: 26});
+  const natural = boxes.reduce((m, b) => Math.max(m, b.x + b.width), 0);
+  const wide = Math.max(1, Math.min(1.5, (view.width - layout.gutter - TAIL) / (natural || 1)));
+  for (const box of boxes) for (const key of ["x", "head", "rest", "width"]) box[key] *= wide;
+  const extent = natural * wide;
+  Object.assign(layout, {boxes, levels: x.slice(0, levels.length).map((at) => at * wide), extent, text: true, cell: 26});
 }
 
 // First entry of the ascending `list` whose column ends beyond `x`.

@@ -293,13 +293,15 @@ function setUp() {
 
 function listen() {
   scroller.addEventListener("scroll", () => { if (state.at) look(state.keyboard ? state.at : null, {keyboard: state.keyboard}); redraw(); });
-  scroller.addEventListener("pointermove", (e) => {
+  const point = (e) => {
     if (!scene.layout) return;
     const frame = scroller.getBoundingClientRect(), x = e.clientX - frame.left, y = e.clientY - frame.top;
     const inside = x >= scene.layout.gutter && y >= RULER && x < scroller.clientWidth && y < scroller.clientHeight;
     look(inside ? hit(scene.layout, scene.group, x + scroller.scrollLeft, y + scroller.scrollTop) : null, {point: {x: e.clientX, y: e.clientY}});
-  });
-  scroller.addEventListener("pointerleave", () => { if (!state.keyboard) look(null); });
+  };
+  scroller.addEventListener("pointermove", point);
+  scroller.addEventListener("pointerdown", point);  // a finger does not hover
+  scroller.addEventListener("pointerleave", (e) => { if (!state.keyboard && e.pointerType !== "touch") look(null); });
   scroller.addEventListener("wheel", (e) => {
     if (!e.ctrlKey && !e.metaKey) return;
     e.preventDefault();
