@@ -14,6 +14,7 @@ import pytest
 
 from configs.credit import tempo as tempo_config
 from experiments import launch, microscope
+from experiments.credit import tempo as tempo_experiment
 from rlcore import advantages
 from rlcore.training import microscope as page_lib
 from rlcore.training import checkpoints, programs
@@ -78,12 +79,17 @@ def test_the_page_shows_groups_of_the_latest_checkpoint(run, tmp_path):
     np.testing.assert_allclose(unpack_values(group["advantages"]["TEMPO"], group), expected, atol=1e-5)
 
 
-def test_one_problem_of_an_earlier_step(run, tmp_path):
+def test_one_problem_of_an_earlier_step_under_what_the_experiment_names(run, tmp_path, monkeypatch):
   out = tmp_path / "page.html"
+  named = lambda config: {f"Lower x {config.group_size}": lambda rewards, batch: -batch.mask}
+  monkeypatch.setattr(tempo_experiment, "microscope_estimators", named, raising=False)
   assert call(run=run, step=2, prompt=1, problems=2, out=out) == 0
   content = content_of(out.read_text("utf-8"))
   assert content["subtitle"].endswith("step 2") and len(content["groups"]) == 1
-  assert content["groups"][0]["label"].startswith("problem 1 ")
+  group = content["groups"][0]
+  assert group["label"].startswith("problem 1 ")
+  counted = unpack(group["flags"], np.uint8).reshape(8, -1) & 1
+  np.testing.assert_array_equal(unpack_values(group["advantages"]["Lower x 8"], group), -counted.astype(np.float32))
 
 
 def test_a_step_that_was_not_saved(run):

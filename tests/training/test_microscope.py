@@ -204,7 +204,8 @@ def test_text_cannot_leave_its_place():
   page = small_page(decode=lambda ids: evil, title=evil, subtitle=evil)
   assert page.count("<script") == 2 and "<!-- /*" not in page
   content = content_of(page)
-  assert content["title"] == evil and content["groups"][0]["texts"][0] == evil and content["groups"][0]["prompt"] == evil
+  group = content["groups"][0]
+  assert content["title"] == evil and group["texts"][0] == evil and group["prompt"] == evil
 
 
 def test_a_frame_holds_the_whole_page():

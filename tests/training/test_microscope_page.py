@@ -200,7 +200,8 @@ def test_keys_move_and_switch(browser, page):
   assert where() == (1, int(np.flatnonzero(VALID[order[1]])[-1]))
   browser.key("Escape")
   assert browser.js("microscope.hovered()") is None
-  for key, name, value in (("f", "view", "folded"), ("s", "side", True), ("o", "branchOnly", True), ("e", "panels", ["Steep"])):
+  for key, name, value in (
+      ("f", "view", "folded"), ("s", "side", True), ("o", "branchOnly", True), ("e", "panels", ["Steep"])):
     browser.key(key)
     assert browser.js(f"microscope.state().{name}") == value, key
   browser.key("p")
@@ -299,5 +300,5 @@ def test_a_phone_sees_it_without_scrolling_sideways(browser, page):
   browser.open(page, width=390, height=780)
   assert browser.js("document.documentElement.scrollWidth") <= 390
   browser.mouse(*corner(browser, 0, 0))
-  box = browser.js("(({left, right, bottom}) => [left, right, bottom])(document.getElementById('card').getBoundingClientRect())")
-  assert box[0] >= 0 and box[1] <= 390 and box[2] <= 780
+  box = browser.js("document.getElementById('card').getBoundingClientRect().toJSON()")
+  assert box["left"] >= 0 and box["right"] <= 390 and box["bottom"] <= 780
