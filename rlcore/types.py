@@ -65,6 +65,8 @@ class Trajectory:
     value_t: `[T]` float32, value estimate of `observation`.
     value_tp1: `[T]` float32, value estimate of the true next observation (also where an episode was truncated).
     mask: `[T]`, 1 where the transition counts.
+    info: pytree of `[T, ...]`, what the world said beside, or None.
+    ref_log_probs: `[T]` float32 or None, log-probability of `action` under a frozen reference policy.
   """
 
   observation: PyTree
@@ -75,6 +77,13 @@ class Trajectory:
   value_t: Array
   value_tp1: Array
   mask: Array
+  info: PyTree = None
+  ref_log_probs: Array | None = None
+
+  @property
+  def log_probs(self) -> Array:
+    """`log_prob_old` by the name that `Rollouts` gives it, so that policy losses take either record."""
+    return self.log_prob_old
 
 
 class RewardTransform(NamedTuple):
@@ -112,12 +121,16 @@ class LanguageModel(NamedTuple):
     prefill: `(params, tokens [B, P], mask [B, P], group_size, max_new_tokens) -> (hidden [B, D], cache)`; `hidden`
       belongs to the last prompt token. The prompt is processed once; the cache serves B * group_size rows.
     step: `(params, cache, tokens [B, G], index) -> (hidden [B, G, D], cache)`; `tokens` is response token number
-      `index` (scalar int32) of each row.
+      `index` (scalar int32) of each row. A negative token is none: the row has ended, its `hidden` is junk.
     extend: `(cache, max_new_tokens) -> cache`, with room for that many response tokens in all; what was there stays.
     vocab_size: V, the number of tokens that can be drawn.
     respond: `(params, prompts [B, P], mask [B, P], tokens [B, G, T], mask [B, G, T]) -> [B, G, T, D]`; entry t has seen
       the prompt and tokens 0..t-1 of its response. Each prompt is processed once for its group. None where a model
       has no better way than `hidden` of whole sequences.
+    adopt: `(cache, rows [B], mask [B, T], width) -> cache`; response tokens 0..T-1 of row `rows[b]` join the prompt
+      (those with mask 0 remain unseen, and the row ends there) and every row of the group starts from it anew, at index
+      0 and without room (see `extend`). The prompt then has `width` places, the last ones: padding must be all that
+      is lost. None where a model cannot.
   """
 
   init: Callable[[Array], PyTree]
@@ -128,6 +141,87 @@ class LanguageModel(NamedTuple):
   extend: Callable[[PyTree, int], PyTree]
   vocab_size: int
   respond: Callable[[PyTree, Array, Array, Array, Array], Array] | None = None
+  adopt: Callable[[PyTree, Array, Array, int], PyTree] | None = None
+
+
+class World(NamedTuple):
+  """An environment as pure functions, with gymnax's signature; it does not reset itself.
+
+  Attributes:
+    reset: `(key, params) -> (observation, state)`. `params` is the instance (a question, a graph, physical constants),
+      a pytree of arrays, so that `jax.vmap` runs many instances at a time.
+    step: `(key, state, action, params) -> (observation, state, reward, terminated, truncated, info)`; `observation` is
+      the true next one also where the episode ends, `info` a dictionary of arrays whose shapes never change.
+    num_actions: number of discrete actions.
+    observation_size: length of the observation, a float32 vector.
+    horizon: most steps of an episode; at the last of them the world itself says terminated (running out of time is a
+      failure that the policy can foresee) or truncated (it is not).
+  """
+
+  reset: Callable[[Array, PyTree], tuple[Array, PyTree]]
+  step: Callable[[Array, PyTree, Array, PyTree], tuple[Array, PyTree, Array, Array, Array, dict[str, Array]]]
+  num_actions: int
+  observation_size: int
+  horizon: int
+
+
+class Scores(NamedTuple):
+  """What a policy says of the actions of a trajectory.
+
+  Attributes:
+    log_probs: `[T]` float32, log-probability of each action.
+    entropy: `[T]` float32, entropy of the distribution that it was drawn from, in nats.
+    values: `[T]` float32, value estimate of each observation; 0 without a critic.
+  """
+
+  log_probs: Array
+  entropy: Array
+  values: Array
+
+
+class Agent(NamedTuple):
+  """A policy in its world: what training on episodes needs of both.
+
+  Attributes:
+    init: `(key) -> params`.
+    rollout: `(params, key, instance) -> Trajectory` of one episode, `[T]`.
+    score: `(params, Trajectory) -> Scores` of one episode, differentiable in the parameters.
+  """
+
+  init: Callable[[Array], PyTree]
+  rollout: Callable[[PyTree, Array, PyTree], Trajectory]
+  score: Callable[[PyTree, Trajectory], Scores]
+
+
+class VelocityModel(NamedTuple):
+  """What denoising needs of a flow model: pure functions of its parameters.
+
+  Attributes:
+    init: `(key) -> params`.
+    velocity: `(params, z [n, ...], sigma [n], condition) -> [n, ...]` float32, the predicted `noise - data` at noise
+      level sigma (1 noise, 0 data); `condition` is the prompt of all rows (int32 scalar) or of each (`[n]`).
+  """
+
+  init: Callable[[Array], PyTree]
+  velocity: Callable[[PyTree, Array, Array, Array], Array]
+
+
+class DenoisingTask(NamedTuple):
+  """Data to imitate, and what judges a sample.
+
+  Attributes:
+    sample: `(key, size) -> (data [size, ...], condition [size] int32)`, examples with their prompts; size is static.
+    score: `(x [...], condition) -> float32[]`, the reward of ONE sample.
+    judge: `(x [...], condition) -> {name: float32[]}`, numbers that no training sees; {} where there are none.
+    shape: of one sample.
+    num_conditions: prompts, numbered from 0.
+  """
+
+  sample: Callable[[Array, int], tuple[Array, Array]]
+  score: Callable[[Array, Array], Array]
+  judge: Callable[[Array, Array], Metrics]
+  shape: tuple[int, ...]
+  num_conditions: int
 
 
 class Task(NamedTuple):
@@ -174,6 +268,40 @@ class Problem:
   prompt: Array
   prompt_mask: Array
   target: PyTree = None
+
+
+class TextWorld(NamedTuple):
+  """An environment that is read and acted on in tokens, as pure functions; an episode is one sequence of tokens.
+
+  The prompt is followed by S turns, each of O observation tokens and the A tokens of an action. The numbers are static:
+  an episode is a scan. Only action tokens are the policy's; what follows the end of an episode does not count.
+
+  Attributes:
+    reset: `(key, params) -> (state, prompt [P], prompt_mask [P], observation [O])`; `params` is the instance, a pytree
+      of arrays. The prompt, padded on the left, depends on `params` alone.
+    step: `(state, action [A]) -> (state, observation [O], reward, done, info)`; what is left to chance draws from a key
+      in `state`. `info` is a dictionary of arrays.
+    decode: `(token ids) -> str`, one string for any sequence of ids.
+    num_turns: S, the most turns; running out of them is a failure that the policy can foresee.
+    prompt_length: P.
+    observation_length: O.
+    action_length: A; the last token of an action ends the turn, and the turn's reward sits on it.
+    vocab_size: number of ids that can be read.
+    allowed: `[A, V]` bool array, which of the V ids that can be drawn may stand at each place of an action (a single one
+      is forced: its log-probability is 0); None allows all.
+    pad_id: the id that fills unused places.
+  """
+
+  reset: Callable[[Array, PyTree], tuple[PyTree, Array, Array, Array]]
+  step: Callable[[PyTree, Array], tuple[PyTree, Array, Array, Array, dict[str, Array]]]
+  decode: Callable[[Any], str]
+  num_turns: int
+  prompt_length: int
+  observation_length: int
+  action_length: int
+  vocab_size: int
+  allowed: Any = None
+  pad_id: int = 0
 
 
 class Example(NamedTuple):
@@ -232,7 +360,8 @@ class Experiment(NamedTuple):
   Attributes:
     init: `(key) -> state`.
     update: `(state) -> (state, metrics)`, one main update; metrics are float32 scalars.
-    evaluate: `(state) -> metrics` on held-out problems; a pure function of the state, it moves no randomness.
+    evaluate: `(state) -> metrics` on held-out problems; a pure function of the state, it moves no randomness. Beside
+      scalars it may hold arrays (samples) for the figure of a comparison, see `results.Claim.kept`.
     warmup: a `Stage` that precedes the main updates, or None.
     examples: `(state) -> list[Example]` on the host, or None.
     jittable: False where `update` calls host code (it is then made of jitted stages itself).

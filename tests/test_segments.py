@@ -75,3 +75,9 @@ def test_gradient_of_a_step_sum_reaches_only_its_counted_tokens():
   step_id, mask = jnp.array([0, 1, 1, -1, 7]), jnp.array([1, 1, 0, 1, 1])
   weigh = lambda values: segments.step_sums(values, step_id, mask, 2) @ jnp.array([2.0, 3.0])
   np.testing.assert_array_equal(jax.grad(weigh)(jnp.full(5, jnp.nan).at[:2].set(1)), [2, 3, 0, 0, 0])
+
+
+def test_the_last_counted_token_is_the_one_that_none_follows():
+  for mask in np.random.default_rng(5).random((30, 9)) < np.linspace(0, 1, 30)[:, None]:
+    want = [bool(mask[t]) and not any(mask[t + 1:]) for t in range(9)]
+    np.testing.assert_array_equal(segments.is_last_counted(mask), want)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from rlcore.types import Array, LanguageModel, PyTree, Rollouts
 
-_FIRST_STAGE = 64  # response places the cache has room for at first
+_ROOM = 32  # response places that the cache has room for at first, and grows by at least
 
 
 @custom_batching.custom_vmap
@@ -56,7 +56,7 @@ def _fewest(keys: Array, weights: Array, target: float | Array) -> Array:
 
 def _truncate(logits: Array, top_k: int, top_p: float | Array) -> Array:
   """Sets to -inf what top-k and then top-p cut off."""
-  bits = jax.lax.bitcast_convert_type(logits, jnp.uint32)
+  bits = jax.lax.bitcast_convert_type(jnp.where(logits == 0, 0.0, logits), jnp.uint32)  # -0.0 ties with 0.0
   keys = jnp.where(bits >> 31, ~bits, bits | jnp.uint32(1 << 31))  # orders like the logits
   if 0 < top_k < logits.shape[-1]:
     logits = jnp.where(_fewest(keys, jnp.ones(logits.shape), top_k), logits, -jnp.inf)
@@ -82,10 +82,22 @@ def _invert(weights: Array, target: Array) -> tuple[Array, Array]:
   return place, target - (pick(running) - pick(weights))
 
 
-def _draw(logits: Array, uniform: Array, temperature, top_k: int, top_p) -> tuple[Array, Array]:
-  """Draws one token a row `[..., V]` by inverting the distribution function; returns it with its log-probability.
+def draw_tokens(
+    logits: Array, uniform: Array, temperature: float | Array = 1.0, top_k: int = 0,
+    top_p: float | Array = 1.0) -> tuple[Array, Array]:
+  """Draws one token a row by inverting the distribution function.
 
   The running sum is taken over blocks first and then inside the block that was hit.
+
+  Args:
+    logits: `[..., V]`.
+    uniform: `[...]` in [0, 1), the randomness.
+    temperature: as in `sample`, like `top_k` and `top_p`.
+    top_k: static.
+    top_p: a number or an array.
+
+  Returns:
+    `(tokens [...] int32, log_probs [...] float32)`.
   """
   if _is_number(temperature, 0):
     tokens = jnp.argmax(logits, -1).astype(jnp.int32)
@@ -106,12 +118,12 @@ def _draw(logits: Array, uniform: Array, temperature, top_k: int, top_p) -> tupl
   return tokens, jnp.take_along_axis(shifted, tokens[..., None], -1)[..., 0] - jnp.log(total)
 
 
-def _stage_ends(max_new_tokens: int) -> list[int]:
-  """Cuts the loop in stages whose cache doubles: a step reads all the room there is, used or not."""
-  ends = [_FIRST_STAGE]
-  while ends[-1] < max_new_tokens:
-    ends.append(2 * ends[-1])
-  return ends[:-1] + [max_new_tokens]
+def _rooms(max_new_tokens: int) -> list[int]:
+  """Cuts the loop in stages whose cache grows by half: a step reads all the room there is, used or not."""
+  rooms = [_ROOM]
+  while rooms[-1] < max_new_tokens:
+    rooms.append(rooms[-1] + max(_ROOM, rooms[-1] // 2))
+  return rooms[:-1] + [max_new_tokens]
 
 
 def sample(
@@ -167,12 +179,12 @@ def sample(
     keys = jax.random.split(keys, batch)
   uniforms = jax.vmap(lambda key: jax.random.uniform(key, (group_size, max_new_tokens)))(keys)
   stops = jnp.asarray(tuple(stop_tokens), jnp.int32)
-  rows, ends = (batch, group_size), _stage_ends(max_new_tokens)
+  rows, rooms = (batch, group_size), _rooms(max_new_tokens)
 
   def draw(index, active, hidden, out):
     """Draws token number `index` from `hidden` and writes it."""
     uniform = jax.lax.dynamic_index_in_dim(uniforms, index, 2, keepdims=False)
-    token, log_prob = _draw(model.logits(params, hidden), uniform, temperature, top_k, top_p)
+    token, log_prob = draw_tokens(model.logits(params, hidden), uniform, temperature, top_k, top_p)
     token = jnp.where(active, token, pad_id)
     values = (token, active.astype(jnp.float32), jnp.where(active, log_prob, 0))
     write = lambda array, value: jax.lax.dynamic_update_slice(array, value[..., None], (0, 0, index))
@@ -184,15 +196,17 @@ def sample(
     active, token, out = draw(index, active, hidden, out)
     return index + 1, active, token, cache, out
 
-  hidden, cache = model.prefill(params, prompts, prompt_mask, group_size, ends[0])
+  hidden, cache = model.prefill(params, prompts, prompt_mask, group_size, rooms[0])
   hidden = jnp.broadcast_to(hidden[:, None], (*rows, hidden.shape[-1]))
   empty = jnp.zeros((*rows, max_new_tokens))
   asked = jnp.broadcast_to(jnp.any(prompt_mask > 0, -1)[:, None], rows)
   active, token, out = draw(0, asked, hidden, (empty.astype(jnp.int32) + pad_id, empty, empty))
   carry = (jnp.ones((), jnp.int32), active, token, cache, out)
-  for end in ends:
+  for room in rooms:
+    if room > rooms[0]:
+      carry = (*carry[:3], model.extend(carry[3], room), carry[4])
+    end = min(room + 1, max_new_tokens)  # token number `room` is drawn after the last place has been written
     unfinished = functools.partial(lambda end, carry: (carry[0] < end) & _any(carry[1]), end)
-    carry = (*carry[:3], model.extend(carry[3], end), carry[4])
     carry = jax.lax.while_loop(unfinished, advance, carry)
   tokens, mask, log_probs = carry[-1]
   return Rollouts(tokens=tokens, mask=mask, log_probs=log_probs, prompt=prompts, prompt_mask=prompt_mask)

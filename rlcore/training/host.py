@@ -1,6 +1,6 @@
-"""Scoring on the host, in parallel, for verifiers that cannot be traced."""
+"""Scoring on the host, in parallel, for verifiers and judges that cannot be traced."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import concurrent.futures
 import functools
 import multiprocessing
@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from rlcore.assistants.judges import Judge, Judgement, Request
 from rlcore.types import Problem, Rewards, Rollouts
 
 
@@ -45,12 +46,58 @@ def make_scorer(
     pool = concurrent.futures.ThreadPoolExecutor(workers)
 
   def scorer(problems: Problem, rollouts: Rollouts) -> Rewards:
-    problems, tokens, mask = jax.device_get((problems, rollouts.tokens, rollouts.mask))
-    prompts, group = tokens.shape[:2]
-    row = lambda b, g: ((b, g), jax.tree.map(lambda x: x[b], problems), tokens[b, g], mask[b, g])
-    rows = [row(b, g) for b in range(prompts) for g in range(group)]
+    rows = _rows(problems, rollouts)
     chunk = max(1, len(rows) // (4 * workers))
     outcome = list(pool.map(functools.partial(_score_row, score), rows, chunksize=chunk))
-    return Rewards(outcome=np.asarray(outcome, np.float32).reshape(prompts, group))
+    return Rewards(outcome=np.asarray(outcome, np.float32).reshape(rollouts.tokens.shape[:2]))
+
+  return scorer
+
+
+def _rows(problems: Problem, rollouts: Rollouts) -> list[tuple]:
+  """Takes `[B, G]` responses apart: `((b, g), problem, tokens [T], mask [T])` of each."""
+  problems, tokens, mask = jax.device_get((problems, rollouts.tokens, rollouts.mask))
+  prompts, group = tokens.shape[:2]
+  row = lambda b, g: ((b, g), jax.tree.map(lambda x: x[b], problems), tokens[b, g], mask[b, g])
+  return [row(b, g) for b in range(prompts) for g in range(group)]
+
+
+def total_score(judgements: Sequence[Judgement], problem: Problem, tokens: np.ndarray, mask: np.ndarray) -> float:
+  """Adds up the scores of a response: the `settle` of a judge that sees whole responses."""
+  del problem, tokens, mask
+  return sum(judgement.score for judgement in judgements)
+
+
+def make_judge_scorer(
+    judge: Judge,
+    ask: Callable[[Problem, np.ndarray, np.ndarray], Sequence[Request]],
+    settle: Callable[[Sequence[Judgement], Problem, np.ndarray, np.ndarray], Any] = total_score,
+) -> Callable[[Problem, Rollouts], Rewards]:
+  """Lifts a judge to `[B, G]` responses: the `score_on_host` of a language experiment.
+
+  All questions of a batch go to the judge in one call, so that it asks as many at a time as it may.
+
+  Args:
+    judge: see `assistants.Judge`; a `ChatJudge`, or a `stand_in`.
+    ask: `(problem, tokens [T], mask [T]) -> requests` about ONE response, none or more (one a step, say), on NumPy
+      arrays.
+    settle: `(judgements, problem, tokens, mask) -> reward`, of the same response; a float, or a pair `(float, process
+      [T])` where steps are rewarded by themselves (a step's reward on its last token). A verifier's reward may be added
+      here.
+
+  Returns:
+    `(problems [B], rollouts [B, G]) -> Rewards` with `outcome [B, G]` and, if `settle` gives pairs, `process
+    [B, G, T]`, both float32.
+  """
+  def scorer(problems: Problem, rollouts: Rollouts) -> Rewards:
+    rows = _rows(problems, rollouts)
+    requests = [list(ask(*row[1:])) for row in rows]
+    judgements = iter(judge([request for of_row in requests for request in of_row]))
+    rewards = [settle([next(judgements) for _ in of_row], *row[1:]) for of_row, row in zip(requests, rows)]
+    shape = rollouts.tokens.shape
+    if not isinstance(rewards[0], tuple):
+      return Rewards(outcome=np.asarray(rewards, np.float32).reshape(shape[:2]))
+    outcome, process = (np.asarray(x, np.float32) for x in zip(*rewards))
+    return Rewards(outcome=outcome.reshape(shape[:2]), process=process.reshape(shape))
 
   return scorer

@@ -219,31 +219,18 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
         parts.optimizer, params, opt_state, gradient, allowed=good_reward)
     return (params, opt_state), metrics
 
-  carry = (state.params, state.opt_state)
   key, shuffle_key = jax.random.split(state.key)
-  if parts.epochs * parts.minibatches == 1:
-    (params, opt_state), metrics = gradient_step(carry, (rollouts, advantages))
-    metrics = jax.tree.map(lambda x: x[None], metrics)
-  else:
-    order = _minibatch_order(shuffle_key, rollouts.tokens.shape[0], parts.epochs, parts.minibatches)
-    pick = lambda index: jax.tree.map(lambda x: x[index], (rollouts, advantages))
-    (params, opt_state), metrics = jax.lax.scan(lambda c, index: gradient_step(c, pick(index)), carry, order)
-  flags = {name: jnp.max(metrics.pop(name)) for name in ("nonfinite_loss", "nonfinite_grad")}
-  applied = metrics.pop("applied")
-  metrics = {name: jnp.mean(x) for name, x in metrics.items()}
-  metrics |= flags | {"nonfinite_reward": (~good_reward).astype(jnp.float32)}
+  (params, opt_state), metrics = state_lib.minibatch_steps(
+      gradient_step, (state.params, state.opt_state), (rollouts, advantages), shuffle_key, epochs=parts.epochs,
+      minibatches=parts.minibatches)
+  metrics, applied = state_lib.summarise_steps(metrics)
+  metrics |= {"nonfinite_reward": (~good_reward).astype(jnp.float32)}
   metrics |= describe.response_metrics(rewards, rollouts, advantages, parts.axis_name)
   reward_state = state_lib.select(good_reward, reward_state, state.reward_state)
   state = state.replace(
       step=state.step + 1, key=key, params=params, opt_state=opt_state, reward_state=reward_state,
-      skipped=state.skipped + (jnp.min(applied) == 0).astype(jnp.int32))
+      skipped=state.skipped + (~applied).astype(jnp.int32))
   return state, metrics
-
-
-def _minibatch_order(key: Array, prompts: int, epochs: int, minibatches: int) -> Array:
-  keys = jax.random.split(key, epochs)
-  order = jax.vmap(lambda k: jax.random.permutation(k, prompts))(keys)
-  return order.reshape(epochs * minibatches, prompts // minibatches)
 
 
 def warmup_update(parts: LanguageParts, state: TrainState) -> tuple[TrainState, Metrics]:

@@ -134,7 +134,7 @@ def plot_run(history: History, path: str | pathlib.Path, *, warmup_steps: int = 
 
 
 def plot_arms(axes: Axes, curves: Mapping[str, np.ndarray], *, title: str, y_label: str = "", first_step: int = 1,
-              stride: int = 1):
+              stride: int = 1, costs: Mapping[str, np.ndarray] | None = None, x_label: str = "updates"):
   """Draws the mean curve of each arm with the band from its lowest to its highest seed.
 
   Args:
@@ -144,13 +144,16 @@ def plot_arms(axes: Axes, curves: Mapping[str, np.ndarray], *, title: str, y_lab
     y_label: what is measured.
     first_step: update of the first point.
     stride: updates between points.
+    costs: of each arm the abscissae `[N]`, instead of the updates.
+    x_label: what the abscissae are.
   """
   for (name, values), colour in zip(curves.items(), COLOURS * len(curves), strict=False):
-    steps = first_step + stride * np.arange(values.shape[1])
+    steps = first_step + stride * np.arange(values.shape[1]) if costs is None else costs[name]
     axes.fill_between(steps, np.nanmin(values, 0), np.nanmax(values, 0), color=colour, alpha=0.15, linewidth=0)
     axes.plot(steps, np.nanmean(values, 0), color=colour, linewidth=1.8, label=f"{name} (mean, min-max)")
   axes.legend(fontsize=8, frameon=False)
   _tidy(axes, title, y_label)
+  axes.set_xlabel(x_label, fontsize=8, color="0.35")
 
 
 def plot_differences(axes: Axes, seeds: Sequence[int], differences: Mapping[str, np.ndarray],

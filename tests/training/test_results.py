@@ -53,14 +53,15 @@ def test_bootstrap_refuses_unpaired_numbers():
     results.paired_bootstrap([1.0], [1.0, 2.0])
 
 
-@pytest.mark.parametrize("spec, expected", [("mean:x", 9.5), ("last:x", 19.0), ("tail:x", 18.5), ("max:x", 19.0)])
+@pytest.mark.parametrize("spec, expected", [("mean:x", 9.5), ("last:x", 19.0), ("tail:x", 18.5), ("max:x", 19.0),
+                                            ("first:x", 0.0), ("to10:x", 13.0), ("to0:x", 1.0), ("to18.5:x", 20.0)])
 def test_reductions(spec, expected):
   assert results.reduce_history(spec, {"x": np.arange(20.0)}) == expected
   assert results.reduce_history(spec, {"x": np.tile(np.arange(20.0), (3, 1))}).tolist() == [expected] * 3
 
 
 def test_reductions_name_what_is_missing():
-  with pytest.raises(RunError, match="one of mean, last, tail, max"):
+  with pytest.raises(RunError, match="one of mean, first, last, tail, max, to0.6"):
     results.reduce_history("median:x", {"x": np.ones(2)})
   with pytest.raises(RunError, match='the run has no "y"; it has x'):
     results.reduce_history("mean:y", {"x": np.ones(2)})

@@ -1,0 +1,127 @@
+"""PPR + ReNorm: principle scores of search steps, centred together with the outcome, in PPO (arXiv:2509.25598).
+
+One compiled program holds every arm: the step rewards are a sum of the modes of `ppr_step_rewards`, weighted by
+`config.mix`. `make_study` measures, without training, how the return of each mode correlates with the outcome.
+"""
+
+from collections.abc import Callable
+import functools
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from rlcore import advantages, losses, rewards, stats
+from rlcore.envs import relation_hops as hops
+from rlcore.policies import actor_critic
+from rlcore.training import control
+from rlcore.training import state as state_lib
+from rlcore.types import Array, Experiment, Metrics, Rewards, Trajectory
+
+
+def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
+  """Composes PPR, or one of its ablations by `config.mix`, on relation hops from a cloned policy."""
+  sizes = hops.Sizes(**config.world)
+  key = jax.random.fold_in(jax.random.key(config.seed), 1)
+  world = hops.make_walked_hops(sizes)
+  parts = control.ControlParts(
+      agent=actor_critic.make_actor_critic(world, hidden=config.hidden),
+      instances=functools.partial(_draw, config, key, number=config.episodes),
+      optimizer=state_lib.make_optimizer(config.lr, max_grad_norm=None),
+      reward_transform=rewards.stateless(functools.partial(_with_step_rewards, config)),
+      advantage_estimator=functools.partial(advantages.gae_advantages, lam=config.lam),
+      value_target=functools.partial(advantages.gae_returns, lam=config.lam),
+      policy_loss=functools.partial(losses.clip_policy_loss, clip_low=config.clip, clip_high=None),
+      value_coef=config.value_coef,
+      epochs=config.epochs,
+      whiten=True,
+      warmup=control.CloneWarmup(
+          config.clone.steps, state_lib.make_optimizer(config.clone.lr, max_grad_norm=None),
+          functools.partial(_demonstrations, config, key)),
+      describe=_describe)
+  return control.make_control_experiment(parts)
+
+
+def _draw(config: ml_collections.ConfigDict, key: Array, draw_key: Array, *, number: int) -> hops.Question:
+  """Draws questions on the graph that the first key draws."""
+  sizes = hops.Sizes(**config.world)
+  graph = hops.make_graph(key, sizes)
+  keys = jax.random.split(draw_key, number)
+  return jax.vmap(lambda key: hops.sample_question(key, graph, sizes))(keys)
+
+
+def _scripted(config: ml_collections.ConfigDict, graph: Array, key: Array, skill: float | Array) -> Trajectory:
+  """Plays one episode by the script."""
+  sizes = hops.Sizes(**config.world)
+  question_key, play_key = jax.random.split(key)
+  logits = lambda _, observation: hops.script_logits(observation, sizes, skill=skill)
+  value = lambda _, observation: jnp.zeros(())
+  question = hops.sample_question(question_key, graph, sizes)
+  return actor_critic.rollout(hops.make_walked_hops(sizes), logits, value, (), play_key, question)
+
+
+def _demonstrations(config: ml_collections.ConfigDict, key: Array, draw_key: Array) -> Trajectory:
+  """Draws single steps `[N, 1]` of a fixed set of scripted episodes, each of which follows from its number."""
+  clone = config.clone
+  numbers = jax.random.randint(draw_key, (clone.episodes_per_batch,), 0, clone.episodes)
+  graph = hops.make_graph(key, hops.Sizes(**config.world))
+  keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.fold_in(key, 1)))(numbers)
+  episodes = jax.vmap(lambda key: _scripted(config, graph, key, clone.skill))(keys)
+  steps = jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), episodes)
+  first = jnp.argsort(-steps.mask[:, 0], stable=True)[:clone.batch_size]  # those that count
+  return jax.tree.map(lambda x: x[first], steps)
+
+
+def _scores(episodes: Trajectory) -> Array:
+  """Scores every step of `[G, T]` episodes by the principles; only those of queries mean anything."""
+  maxima = jnp.asarray(hops.MAX_SCORES, jnp.float32)
+  every = jnp.ones(len(hops.PRINCIPLES))
+  score = lambda principles: rewards.principle_score(principles, maxima, every)
+  return jax.vmap(jax.vmap(score))(episodes.info["principles"])
+
+
+def _step_rewards(mix, weight, outcome: Array, episodes: Trajectory) -> Array:
+  """Mixes the modes: `[G, T]`; a step is one action."""
+  modes = lambda process, outcome, mask: sum(
+      share * rewards.ppr_step_rewards(process, outcome, mask, mode, weight) for mode, share in mix.items())
+  return jax.vmap(modes)(_scores(episodes), outcome, episodes.mask)
+
+
+def _with_step_rewards(config: ml_collections.ConfigDict, group: Rewards, episodes: Trajectory) -> Rewards:
+  """Turns the outcome into step rewards, of which it is the last."""
+  process = _step_rewards(config.mix, config.process_weight, group.outcome, episodes)
+  return group.replace(outcome=jnp.zeros_like(group.outcome), process=process)
+
+
+def _describe(raw: Rewards, group: Rewards, episodes: Trajectory, credit: Array) -> Metrics:
+  del credit
+  queries = episodes.mask * episodes.info["is_query"]
+  returns = jnp.sum(group.process, -1)
+  return {"process_score": stats.masked_mean(jax.vmap(_scores)(episodes), queries),
+          "correlation": stats.pearson_correlation(returns, raw.outcome)}
+
+
+def make_study(config: ml_collections.ConfigDict) -> Callable[[Array], Metrics]:
+  """Builds the study of what the modes pay for, without training.
+
+  Args:
+    config: reads `study.episodes` and `clone.skill`.
+
+  Returns:
+    `study(key) -> metrics`: for the uniform policy and for the script, the correlation over episodes of the return of
+    each mode with the outcome, and the share of episodes that end right.
+  """
+  def study(key: Array) -> Metrics:
+    graph = hops.make_graph(jax.random.fold_in(key, 1), hops.Sizes(**config.world))
+    keys = jax.random.split(jax.random.fold_in(key, 2), config.study.episodes)
+    metrics = {}
+    for name, skill in (("random", 0.0), ("script", config.clone.skill)):
+      episodes = jax.vmap(lambda key: _scripted(config, graph, key, skill))(keys)
+      outcome = jnp.sum(episodes.reward_t, 1)
+      metrics[f"{name}/success"] = jnp.mean(outcome)
+      for mode in config.mix:
+        returns = jnp.sum(_step_rewards({mode: 1.0}, 1.0, outcome, episodes), 1)
+        metrics[f"{name}/{mode}"] = stats.pearson_correlation(returns, outcome)
+    return metrics
+
+  return study

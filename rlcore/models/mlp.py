@@ -1,0 +1,38 @@
+"""Multilayer perceptrons for small worlds."""
+
+from collections.abc import Sequence
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from rlcore.types import Array
+
+_ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "silu": jax.nn.silu}
+
+
+class MLP(nn.Module):
+  """Hidden layers with an activation each, then a linear layer.
+
+  Attributes:
+    hidden: widths of the hidden layers.
+    outputs: width of the last layer.
+    activation: "tanh", "relu" or "silu".
+    zero_last: start the last layer at 0: a policy then starts uniform, a value at 0.
+  """
+
+  hidden: Sequence[int]
+  outputs: int
+  activation: str = "tanh"
+  zero_last: bool = False
+
+  @nn.compact
+  def __call__(self, inputs: Array) -> Array:
+    """Maps `[..., D]` to `[..., outputs]`."""
+    if self.activation not in _ACTIVATIONS:
+      raise ValueError(f"activation={self.activation!r} is none of {', '.join(_ACTIVATIONS)}")
+    x = inputs
+    for width in self.hidden:
+      x = _ACTIVATIONS[self.activation](nn.Dense(width)(x))
+    last = nn.initializers.zeros_init() if self.zero_last else nn.linear.default_kernel_init
+    return nn.Dense(self.outputs, kernel_init=last)(x)

@@ -1,0 +1,283 @@
+"""Training a policy on the episodes of a world: play groups, transform rewards, assign credit, move the parameters.
+
+The stages are pure functions of `ControlParts`; `make_control_experiment` joins them into an `Experiment` that is
+jittable throughout, so that seeds and numbers are lanes of one `vmap`. An episode is a `Trajectory` of `[T]`, a group
+`[G, T]`, the batch of an update `[B, G, T]`. Where masks have holes (observation tokens), steps are tokens.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rlcore import losses
+from rlcore import rewards as reward_lib
+from rlcore import stats
+from rlcore.training import state as state_lib
+from rlcore.types import AdvantageEstimator, Agent, Array, Experiment, Metrics, PolicyLoss, PyTree, Rewards
+from rlcore.types import RewardTransform, Stage, Trajectory
+
+TrainState = state_lib.TrainState
+GROUPS = "groups"  # the mapped axis over the groups of an update, for transforms and estimators that span them
+
+
+def total_reward(trajectory: Trajectory) -> Array:
+  """Sums the rewards of an episode `[T]`; the default outcome."""
+  return stats.masked_sum(trajectory.reward_t, trajectory.mask)
+
+
+@dataclasses.dataclass(frozen=True)
+class CloneWarmup:
+  """Behaviour cloning that precedes the main updates.
+
+  Attributes:
+    steps: updates.
+    optimizer: optax transformation.
+    demonstrations: `(key) -> Trajectory` of `[N, T]`, the batch of an update; reads of it what `Agent.score` needs and
+      `mask`.
+  """
+
+  steps: int
+  optimizer: optax.GradientTransformation
+  demonstrations: Callable[[Array], Trajectory]
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlParts:
+  """The composition of one experiment on episodes.
+
+  Attributes:
+    agent: policy and world.
+    instances: `(key) -> pytree of [B, ...]`, the world's params of each group of an update.
+    optimizer: optax transformation.
+    advantage_estimator: `(Rewards, Trajectory) -> [G, T]` of one group; may reduce over the axis `GROUPS`.
+    policy_loss: `(log_probs [N, T], Trajectory of [N, T], advantages [N, T]) -> (scalar, metrics)`; N = B G, group after
+      group, unless minibatches shuffle them.
+    group_size: G, episodes of each instance.
+    reward_transform: applied to each group before credit is assigned; sees `outcome`, with `process` None. Its state
+      (statistics, a learned reward model) is merged over `GROUPS`.
+    reward_state: `(key, params) -> state` of the transform, where it starts from the policy's parameters; None takes
+      the transform's own `init`.
+    value_target: `(Rewards, Trajectory) -> [G, T]`, what the critic learns; None for no critic.
+    value_coef: weight of the value loss.
+    entropy_coef: weight of the entropy that is added to the objective.
+    whiten: advantages get mean 0 and variance 1 over the counted steps of the batch.
+    epochs: passes over the episodes of an update.
+    minibatches: gradient steps a pass, a divisor of B G.
+    aggregation: settings of `losses.aggregate` that say over what entropy and value loss are averaged.
+    rollout: `(params, key, instance) -> Trajectory` of `[G, T]`; None plays `group_size` independent episodes.
+    outcome: `(Trajectory of [T]) -> []`, the outcome of an episode.
+    use_reference: keep the parameters with which the main updates start and fill in `ref_log_probs`.
+    warmup: behaviour cloning, or None.
+    test_instances: `(key) -> pytree of [E, ...]`, held-out instances; None takes `instances`.
+    probe: play the held-out instances once before every update and report `test_success`.
+    describe: `(raw rewards, rewards, Trajectory, advantages) -> metrics` of `[B, G, ...]` arrays, or None.
+  """
+
+  agent: Agent
+  instances: Callable[[Array], PyTree]
+  optimizer: optax.GradientTransformation
+  advantage_estimator: AdvantageEstimator
+  policy_loss: PolicyLoss
+  group_size: int = 1
+  reward_transform: RewardTransform = dataclasses.field(default_factory=reward_lib.identity)
+  reward_state: Callable[[Array, PyTree], PyTree] | None = None
+  value_target: AdvantageEstimator | None = None
+  value_coef: float | Array = 0.5
+  entropy_coef: float | Array = 0.0
+  whiten: bool = False
+  epochs: int = 1
+  minibatches: int = 1
+  aggregation: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"mode": "token"})
+  rollout: Callable[[PyTree, Array, PyTree], Trajectory] | None = None
+  outcome: Callable[[Trajectory], Array] = total_reward
+  use_reference: bool = False
+  warmup: CloneWarmup | None = None
+  test_instances: Callable[[Array], PyTree] | None = None
+  probe: bool = False
+  describe: Callable[[Rewards, Rewards, Trajectory, Array], Metrics] | None = None
+
+  def __post_init__(self):
+    if self.group_size < 1:
+      raise ValueError(f"group_size={self.group_size} must be at least 1")
+
+
+def play(parts: ControlParts, params: PyTree, key: Array, instances: PyTree) -> Trajectory:
+  """Plays a group on each of the `[B]` instances: a `Trajectory` of `[B, G, T]`."""
+  def independent(params, key, instance):
+    keys = jax.random.split(key, parts.group_size)
+    return jax.vmap(parts.agent.rollout, (None, 0, None))(params, keys, instance)
+
+  batch = jax.tree.leaves(instances)[0].shape[0]
+  return jax.vmap(parts.rollout or independent, (None, 0, 0))(params, jax.random.split(key, batch), instances)
+
+
+def success_rate(parts: ControlParts, params: PyTree, key: Array, instances: PyTree) -> Array:
+  """Plays one episode on each of the `[E]` instances and returns the share whose outcome reaches 1."""
+  keys = jax.random.split(key, jax.tree.leaves(instances)[0].shape[0])
+  episodes = jax.vmap(parts.agent.rollout, (None, 0, 0))(params, keys, instances)
+  return jnp.mean((jax.vmap(parts.outcome)(episodes) >= 1).astype(jnp.float32))
+
+
+def _scores(parts: ControlParts, params: PyTree, rows: Trajectory):
+  return jax.vmap(parts.agent.score, (None, 0))(params, rows)
+
+
+def _rows(tree: PyTree) -> PyTree:
+  """Flattens `[B, G, ...]` to `[B G, ...]`."""
+  return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+
+
+def init_state(parts: ControlParts, key: Array) -> TrainState:
+  """Initialises parameters, optimisers, reward state and the key of the first update."""
+  param_key, reward_key, run_key = jax.random.split(key, 3)
+  params = parts.agent.init(param_key)
+  if parts.reward_state is None:
+    reward_state = parts.reward_transform.init(reward_key, Rewards(outcome=jnp.zeros(parts.group_size)))
+  else:
+    reward_state = parts.reward_state(reward_key, params)
+  return TrainState(
+      step=jnp.zeros((), jnp.int32), key=run_key, params=params, opt_state=parts.optimizer.init(params),
+      reward_state=reward_state,
+      warmup_opt_state=None if parts.warmup is None else parts.warmup.optimizer.init(params),
+      ref_params=jax.tree.map(jnp.copy, params) if parts.use_reference else None)
+
+
+def clone_loss(agent: Agent, params: PyTree, demonstrations: Trajectory) -> Array:
+  """Averages the negative log-likelihood of demonstrated actions over the counted steps of `[N, T]` episodes."""
+  scores = jax.vmap(agent.score, (None, 0))(params, demonstrations)
+  return -stats.masked_mean(scores.log_probs, demonstrations.mask)
+
+
+def warmup_update(parts: ControlParts, state: TrainState) -> tuple[TrainState, Metrics]:
+  """Takes one step of behaviour cloning."""
+  key, draw_key = jax.random.split(state.key)
+  batch = parts.warmup.demonstrations(draw_key)
+  loss_fn = lambda params, batch: (clone_loss(parts.agent, params, batch), {})
+  gradient = state_lib.accumulate(loss_fn, lambda batch: 1.0, state.params, batch)
+  params, opt_state, metrics = state_lib.apply_gradient(
+      parts.warmup.optimizer, state.params, state.warmup_opt_state, gradient)
+  applied = metrics.pop("applied")
+  metrics["tokens"] = stats.masked_count(batch.mask, batch.mask)
+  state = state.replace(
+      step=state.step + 1, key=key, params=params, warmup_opt_state=opt_state,
+      ref_params=params if parts.use_reference else None,
+      skipped=state.skipped + (applied == 0).astype(jnp.int32))
+  return state, metrics
+
+
+def credit(parts: ControlParts, raw: Rewards, episodes: Trajectory,
+           reward_state: PyTree) -> tuple[Rewards, Array, Array | None, PyTree]:
+  """Transforms the rewards of `[B]` groups and assigns credit.
+
+  Returns:
+    `(rewards, advantages [B, G, T], value targets [B, G, T] or None, reward_state)`; no gradient flows.
+  """
+  def one_group(raw, group, reward_state):
+    rewards, reward_state = parts.reward_transform.apply(raw, group, reward_state)
+    target = None if parts.value_target is None else parts.value_target(rewards, group)
+    return (rewards, parts.advantage_estimator(rewards, group), target), reward_state
+
+  batched = jax.vmap(one_group, (0, 0, None), (0, None), axis_name=GROUPS)
+  (rewards, advantages, target), reward_state = batched(raw, episodes, reward_state)
+  if parts.whiten:
+    advantages = stats.whiten(advantages, episodes.mask)
+  return *jax.lax.stop_gradient((rewards, advantages, target)), reward_state
+
+
+def _loss(parts: ControlParts, params: PyTree, piece: tuple) -> tuple[Array, Metrics]:
+  """Evaluates policy loss, value loss and entropy of `[N, T]` episodes."""
+  rows, advantages, target = piece
+  scores = _scores(parts, params, rows)
+  loss, metrics = parts.policy_loss(scores.log_probs, rows, advantages)
+  entropy = losses.aggregate(scores.entropy, rows.mask, **parts.aggregation)
+  loss -= parts.entropy_coef * entropy
+  if target is not None:
+    value, more = losses.value_loss(scores.values, target, rows.mask, **_value_settings(parts.aggregation))
+    loss += parts.value_coef * value
+    metrics = metrics | more | {"value_loss": value}
+  return loss, metrics | {"entropy": entropy}
+
+
+def _value_settings(aggregation: Mapping[str, Any]) -> dict[str, Any]:
+  return {"aggregation" if name == "mode" else name: value for name, value in aggregation.items()}
+
+
+def learn(parts: ControlParts, state: TrainState, episodes: Trajectory) -> tuple[TrainState, Metrics]:
+  """Assigns credit to `[B, G]` episodes and takes the gradient steps of one update.
+
+  Rewards that are not finite, like losses and gradients that are not, leave parameters, optimiser and reward state
+  as they were and are reported.
+  """
+  raw = Rewards(outcome=jax.vmap(jax.vmap(parts.outcome))(episodes).astype(jnp.float32))
+  if parts.use_reference:
+    shape = episodes.mask.shape
+    reference = _scores(parts, state.ref_params, _rows(episodes)).log_probs.reshape(shape)
+    episodes = episodes.replace(ref_log_probs=jax.lax.stop_gradient(stats.masked(reference, episodes.mask)))
+  rewards, advantages, target, reward_state = credit(parts, raw, episodes, state.reward_state)
+  good_reward = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((raw, rewards))]))
+
+  def gradient_step(carry, piece):
+    params, opt_state = carry
+    weight = lambda piece: losses.aggregation_weight(piece[0].mask, **parts.aggregation)
+    gradient = state_lib.accumulate(functools.partial(_loss, parts), weight, params, piece)
+    params, opt_state, metrics = state_lib.apply_gradient(
+        parts.optimizer, params, opt_state, gradient, allowed=good_reward)
+    return (params, opt_state), metrics
+
+  key, shuffle_key = jax.random.split(state.key)
+  (params, opt_state), metrics = state_lib.minibatch_steps(
+      gradient_step, (state.params, state.opt_state), _rows((episodes, advantages, target)), shuffle_key,
+      epochs=parts.epochs, minibatches=parts.minibatches)
+  metrics, applied = state_lib.summarise_steps(metrics)
+  metrics |= _describe(parts, raw, rewards, episodes, advantages) | {
+      "nonfinite_reward": (~good_reward).astype(jnp.float32)}
+  state = state.replace(
+      step=state.step + 1, key=key, params=params, opt_state=opt_state,
+      reward_state=state_lib.select(good_reward, reward_state, state.reward_state),
+      skipped=state.skipped + (~applied).astype(jnp.int32))
+  return state, metrics
+
+
+def _describe(parts: ControlParts, raw: Rewards, rewards: Rewards, episodes: Trajectory, advantages: Array) -> Metrics:
+  finite = lambda x: jnp.where(jnp.isfinite(x), x, 0.0)
+  metrics = {
+      "reward": jnp.mean(finite(raw.outcome)),
+      "success": jnp.mean((raw.outcome >= 1).astype(jnp.float32)),
+      "episode_length": jnp.mean(jnp.sum(episodes.mask > 0, -1).astype(jnp.float32)),
+      "tokens": stats.masked_count(episodes.mask, episodes.mask),
+      "advantage_abs": stats.masked_mean(jnp.abs(finite(advantages)), episodes.mask),
+  }
+  return metrics | (parts.describe(raw, rewards, episodes, advantages) if parts.describe else {})
+
+
+def make_control_experiment(parts: ControlParts) -> Experiment:
+  """Joins the stages into an experiment.
+
+  Args:
+    parts: the composition.
+
+  Returns:
+    The experiment; `evaluate` gives `success` on held-out instances that are the same at every evaluation.
+  """
+  held_out = parts.test_instances or parts.instances
+
+  def update(state):
+    key, instance_key, play_key, probe_key = jax.random.split(state.key, 4)
+    episodes = play(parts, state.params, play_key, parts.instances(instance_key))
+    probed = {}
+    if parts.probe:
+      probed["test_success"] = success_rate(parts, state.params, probe_key, held_out(jax.random.fold_in(probe_key, 1)))
+    state, metrics = learn(parts, state.replace(key=key), episodes)
+    return state, metrics | probed
+
+  def evaluate(state):
+    instance_key, play_key = jax.random.split(jax.random.key(2**20))
+    return {"success": success_rate(parts, state.params, play_key, held_out(instance_key))}
+
+  warmup = parts.warmup and Stage("cloning", parts.warmup.steps, functools.partial(warmup_update, parts))
+  return Experiment(init=functools.partial(init_state, parts), update=update, evaluate=evaluate, warmup=warmup)
