@@ -52,6 +52,23 @@ def segment_end_mask(boundary: Array, mask: Array) -> Array:
   return (keep & ((boundary > 0) | (jnp.arange(mask.shape[0]) == last))).astype(jnp.float32)
 
 
+def next_counted(mask: Array) -> Array:
+  """Finds for every token the next counted one after it.
+
+  Args:
+    mask: `[T]`, 1 where a token counts.
+
+  Returns:
+    `[T]` int32, T where none follows; masked tokens have a next one too.
+
+  Reference: n-step returns and differences of step scores (Clip-Delta, arXiv:2410.15115) step over holes with it.
+  """
+  chex.assert_rank(mask, 1)
+  length = mask.shape[0]
+  places = jnp.where(mask > 0, jnp.arange(length, dtype=jnp.int32), length)
+  return jnp.append(jax.lax.cummin(places, reverse=True), jnp.int32(length))[1:]
+
+
 def _slots(index: Array, keep: Array, size: int) -> Array:
   """Returns `index` where it counts and lies in [0, size), else `size`, which a scatter with mode="drop" ignores."""
   return jnp.where(keep & (index >= 0) & (index < size), index, size)

@@ -121,12 +121,16 @@ class LanguageModel(NamedTuple):
     prefill: `(params, tokens [B, P], mask [B, P], group_size, max_new_tokens) -> (hidden [B, D], cache)`; `hidden`
       belongs to the last prompt token. The prompt is processed once; the cache serves B * group_size rows.
     step: `(params, cache, tokens [B, G], index) -> (hidden [B, G, D], cache)`; `tokens` is response token number
-      `index` (scalar int32) of each row.
+      `index` (scalar int32) of each row. A negative token is none: the row has ended, its `hidden` is junk.
     extend: `(cache, max_new_tokens) -> cache`, with room for that many response tokens in all; what was there stays.
     vocab_size: V, the number of tokens that can be drawn.
     respond: `(params, prompts [B, P], mask [B, P], tokens [B, G, T], mask [B, G, T]) -> [B, G, T, D]`; entry t has seen
       the prompt and tokens 0..t-1 of its response. Each prompt is processed once for its group. None where a model
       has no better way than `hidden` of whole sequences.
+    adopt: `(cache, rows [B], mask [B, T], width) -> cache`; response tokens 0..T-1 of row `rows[b]` join the prompt
+      (those with mask 0 remain unseen, and the row ends there) and every row of the group starts from it anew, at index
+      0 and without room (see `extend`). The prompt then has `width` places, the last ones: padding must be all that
+      is lost. None where a model cannot.
   """
 
   init: Callable[[Array], PyTree]
@@ -137,6 +141,7 @@ class LanguageModel(NamedTuple):
   extend: Callable[[PyTree, int], PyTree]
   vocab_size: int
   respond: Callable[[PyTree, Array, Array, Array, Array], Array] | None = None
+  adopt: Callable[[PyTree, Array, Array, int], PyTree] | None = None
 
 
 class World(NamedTuple):
@@ -232,6 +237,40 @@ class Problem:
   prompt: Array
   prompt_mask: Array
   target: PyTree = None
+
+
+class TextWorld(NamedTuple):
+  """An environment that is read and acted on in tokens, as pure functions; an episode is one sequence of tokens.
+
+  The prompt is followed by S turns, each of O observation tokens and the A tokens of an action. The numbers are static:
+  an episode is a scan. Only action tokens are the policy's; what follows the end of an episode does not count.
+
+  Attributes:
+    reset: `(key, params) -> (state, prompt [P], prompt_mask [P], observation [O])`; `params` is the instance, a pytree
+      of arrays. The prompt, padded on the left, depends on `params` alone.
+    step: `(state, action [A]) -> (state, observation [O], reward, done, info)`; what is left to chance draws from a key
+      in `state`. `info` is a dictionary of arrays.
+    decode: `(token ids) -> str`, one string for any sequence of ids.
+    num_turns: S, the most turns; running out of them is a failure that the policy can foresee.
+    prompt_length: P.
+    observation_length: O.
+    action_length: A; the last token of an action ends the turn, and the turn's reward sits on it.
+    vocab_size: number of ids that can be read.
+    allowed: `[A, V]` bool array, which of the V ids that can be drawn may stand at each place of an action (a single one
+      is forced: its log-probability is 0); None allows all.
+    pad_id: the id that fills unused places.
+  """
+
+  reset: Callable[[Array, PyTree], tuple[PyTree, Array, Array, Array]]
+  step: Callable[[PyTree, Array], tuple[PyTree, Array, Array, Array, dict[str, Array]]]
+  decode: Callable[[Any], str]
+  num_turns: int
+  prompt_length: int
+  observation_length: int
+  action_length: int
+  vocab_size: int
+  allowed: Any = None
+  pad_id: int = 0
 
 
 class Example(NamedTuple):

@@ -1,5 +1,10 @@
 """Advantage estimators: credit for the elements of a group, a prefix tree or a trajectory."""
 
+from rlcore.advantages.depths import depth_prune_mask
+from rlcore.advantages.depths import depthwise_advantage
+from rlcore.advantages.depths import fuse_rewards
+from rlcore.advantages.depths import tree_nodes_per_depth
+from rlcore.advantages.depths import width_prune_mask
 from rlcore.advantages.episodes import gae_advantages
 from rlcore.advantages.episodes import gae_returns
 from rlcore.advantages.episodes import step_rewards
@@ -8,10 +13,16 @@ from rlcore.advantages.groups import degenerate_group
 from rlcore.advantages.groups import group_advantage
 from rlcore.advantages.groups import group_relative
 from rlcore.advantages.groups import step_group_advantage
+from rlcore.advantages.groups import total_rewards
+from rlcore.advantages.groups import trajectory_rloo
+from rlcore.advantages.steps import oprl_advantage
 from rlcore.advantages.steps import reward_weighted_probs
+from rlcore.advantages.steps import step_level_advantage
+from rlcore.advantages.steps import thought_advantage
 from rlcore.advantages.temporal import gae
 from rlcore.advantages.temporal import lambda_returns
 from rlcore.advantages.temporal import n_step_returns
+from rlcore.advantages.temporal import reinforce_pp_returns
 from rlcore.advantages.temporal import reward_to_go
 from rlcore.advantages.temporal import vtrace
 from rlcore.advantages.trees import branch_mask
@@ -25,6 +36,9 @@ __all__ = (
     "branch_mask",
     "broadcast_to_tokens",
     "degenerate_group",
+    "depth_prune_mask",
+    "depthwise_advantage",
+    "fuse_rewards",
     "gae",
     "gae_advantages",
     "gae_returns",
@@ -32,14 +46,22 @@ __all__ = (
     "group_relative",
     "lambda_returns",
     "n_step_returns",
+    "oprl_advantage",
     "prefix_lcp",
     "prefix_tree",
     "prefix_tree_values",
+    "reinforce_pp_returns",
     "reward_to_go",
     "reward_weighted_probs",
     "step_group_advantage",
+    "step_level_advantage",
     "step_rewards",
     "tempo",
     "tempo_advantage",
+    "thought_advantage",
+    "total_rewards",
+    "trajectory_rloo",
+    "tree_nodes_per_depth",
     "vtrace",
+    "width_prune_mask",
 )

@@ -136,10 +136,48 @@ def group_relative(rewards: Rewards, batch: Rollouts, **settings) -> Array:
 
   Reference: GRPO, arXiv:2402.03300, sec. 4.1.2.
   """
-  returns = rewards.outcome
-  if rewards.process is not None:
-    returns = returns + stats.masked_sum(rewards.process, batch.mask, axis=1)
-  return broadcast_to_tokens(group_advantage(returns, **settings), batch.mask)
+  return broadcast_to_tokens(group_advantage(total_rewards(rewards, batch.mask), **settings), batch.mask)
+
+
+def total_rewards(rewards: Rewards, mask: Array) -> Array:
+  """Adds the counted process rewards of every response to its outcome; what a response as a whole has earned.
+
+  Args:
+    rewards: `outcome` `[G]` and, where there is one, `process` `[G, T]` are used.
+    mask: `[G, T]`, > 0 where a token counts.
+
+  Returns:
+    `[G]` float32; no gradient flows.
+
+  Reference: multi-turn guide, arXiv:2510.01132, sec. 3 (RLOO and GRPO see dense rewards through their sum only).
+  """
+  outcome, process = jax.lax.stop_gradient((rewards.outcome, rewards.process))
+  chex.assert_rank([outcome, mask], [1, 2])
+  outcome = jnp.asarray(outcome, jnp.float32)
+  return outcome if process is None else outcome + stats.masked_sum(process, mask, axis=1)
+
+
+def trajectory_rloo(token_rewards: Array, mask: Array) -> Array:
+  """Compares the returns of whole trajectories, leaving one out: when a reward fell makes no difference.
+
+  This is `group_advantage(center="leave_one_out", scale="none")` of the sums of the rewards on counted tokens, except
+  that a group of one, which has nobody to be compared with, keeps its return.
+
+  Args:
+    token_rewards: `[G, T]`.
+    mask: `[G, T]`, > 0 where a token counts. A trajectory without any has return 0 and stays in the others' mean.
+
+  Returns:
+    `[G, T]` float32, 0 where `mask` is not set; no gradient flows.
+
+  Reference: RLOO, arXiv:2402.14740, in the multi-turn form of arXiv:2510.01132.
+  """
+  token_rewards, mask = jnp.asarray(token_rewards), jnp.asarray(mask)
+  chex.assert_rank([token_rewards, mask], 2)
+  chex.assert_equal_shape((token_rewards, mask))
+  returns = stats.masked_sum(token_rewards, mask, axis=1)
+  center = "leave_one_out" if len(returns) > 1 else "none"
+  return broadcast_to_tokens(group_advantage(returns, center=center, scale="none"), mask)
 
 
 def _from_center(rewards: Array, keep: Array, center: str, axis_name: stats.AxisName) -> Array:

@@ -16,6 +16,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from rlcore import segments
 from rlcore.advantages.recurrence import Rule, reverse_recurrence
 from rlcore.types import Array
 
@@ -129,8 +130,7 @@ def n_step_returns(
   length = reward_t.shape[0]
   keep = jnp.ones(length, bool) if mask is None else jnp.asarray(mask) > 0
   reward_t, value_tp1, discount_t = (jnp.where(keep, x, 0) for x in (reward_t, value_tp1, discount_t))
-  places = jnp.where(keep, jnp.arange(length), length)
-  following = jnp.append(lax.cummin(places, reverse=True)[1:], length)  # the next counted step, `length` if none
+  following = segments.next_counted(keep)
   ends = following == length
   if truncated is not None:
     ends |= jnp.asarray(truncated) > 0
@@ -157,6 +157,28 @@ def reward_to_go(
   rewards, = _checked((rewards,), (mask,), gamma)
   chex.assert_rank(bootstrap_value, 0)
   return reverse_recurrence(_RETURN, (rewards, gamma), mask, bootstrap_value)
+
+
+def reinforce_pp_returns(token_rewards: Array, mask: Array, gamma: Array | float = 1.0) -> Array:
+  """Sums rewards to go as the released REINFORCE++ does, `R[t] = mask[t] (r[t] + gamma R[t+1])`: a hole cuts them.
+
+  The multiplication was meant to start afresh after an end-of-sequence token. Where observation tokens lie inside the
+  response no turn hears of what later turns earn. `reward_to_go` steps over the holes; without any, both are the same.
+
+  Args:
+    token_rewards: `[T]`.
+    mask: `[T]`, > 0 where a token counts.
+    gamma: `[]` or `[T]`, discount.
+
+  Returns:
+    `[T]` float32, 0 where `mask` is not set; no gradient flows.
+
+  Reference: REINFORCE++, arXiv:2501.03262, as in the code of the multi-turn guide, arXiv:2510.01132.
+  """
+  mask = jnp.asarray(mask)
+  token_rewards, = _checked((token_rewards,), (mask,), gamma)
+  keep = mask > 0
+  return lax.stop_gradient(reward_to_go(jnp.where(keep, token_rewards, 0), None, jnp.where(keep, gamma, 0)))
 
 
 def vtrace(

@@ -14,6 +14,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from rlcore import stats
+from rlcore.advantages.groups import total_rewards
 from rlcore.types import Array, Rewards, Rollouts
 
 
@@ -179,7 +180,7 @@ def tempo(
   """Applies `tempo_advantage` to the records of one group; a `functools.partial` of it is an `AdvantageEstimator`.
 
   Args:
-    rewards: `outcome` `[G]` is used; `process` is not.
+    rewards: as `total_rewards` adds them up: credit is for the whole, wherever in a response it was paid.
     batch: `tokens`, `mask` and `valid` are used.
     td_coef: weight of the tree's term; 0 is GRPO.
     normalize_std: static, whether to divide by the std of the rewards.
@@ -193,7 +194,8 @@ def tempo(
   Reference: TEMPO, arXiv:2509.18314.
   """
   return tempo_advantage(
-      batch.tokens, rewards.outcome, batch.mask, batch.valid, normalize_std, ddof, eps, td_coef, method=method)
+      batch.tokens, total_rewards(rewards, batch.mask), batch.mask, batch.valid, normalize_std, ddof, eps, td_coef,
+      method=method)
 
 
 def _checked(tokens, rewards, mask, valid):

@@ -1,3 +1,6 @@
 """Jittable worlds with gymnax's functional signature, one a file; see `rlcore.types.World`."""
 
-__all__ = ()
+from rlcore.envs.household import make_household
+from rlcore.envs.proof_steps import make_proof_steps
+
+__all__ = ("make_household", "make_proof_steps")

@@ -2,12 +2,14 @@
 
 from rlcore.losses.aggregate import aggregate
 from rlcore.losses.aggregate import aggregation_weight
-from rlcore.losses.branching import slate_objective
+from rlcore.losses.branching import branch_grpo_loss
+from rlcore.losses.candidates import slate_objective
 from rlcore.losses.divergences import entropy
 from rlcore.losses.divergences import kl_estimate
 from rlcore.losses.divergences import kl_exact
 from rlcore.losses.importance import importance_ratio
 from rlcore.losses.importance import truncated_importance_weights
+from rlcore.losses.matching import flow_matching_loss
 from rlcore.losses.policy import cispo_loss
 from rlcore.losses.policy import cispo_policy_loss
 from rlcore.losses.policy import clip_loss
@@ -15,23 +17,29 @@ from rlcore.losses.policy import clip_policy_loss
 from rlcore.losses.policy import clipped_surrogate
 from rlcore.losses.policy import reinforce_loss
 from rlcore.losses.policy import reinforce_policy_loss
+from rlcore.losses.reward_models import progress_loss
+from rlcore.losses.reward_models import trajectory_dpo_loss
 from rlcore.losses.value import value_loss
 
 __all__ = (
     "aggregate",
     "aggregation_weight",
+    "branch_grpo_loss",
     "cispo_loss",
     "cispo_policy_loss",
     "clip_loss",
     "clip_policy_loss",
     "clipped_surrogate",
     "entropy",
+    "flow_matching_loss",
     "importance_ratio",
     "kl_estimate",
     "kl_exact",
+    "progress_loss",
     "reinforce_loss",
     "reinforce_policy_loss",
     "slate_objective",
+    "trajectory_dpo_loss",
     "truncated_importance_weights",
     "value_loss",
 )

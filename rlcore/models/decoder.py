@@ -314,6 +314,35 @@ def step(config: DecoderConfig, params: PyTree, cache: PyTree, tokens: Array, in
   return _rms_norm(config, x, params["final_norm"]), cache | {"layers": layers}
 
 
+def adopt(config: DecoderConfig, cache: PyTree, rows: Array, mask: Array, width: int) -> PyTree:
+  """Makes a row's response a part of the prompt of its group, without computing it again; see `LanguageModel.adopt`.
+
+  The prompt's keys and values move to the left, so that their room stays `width` places however often this happens.
+  """
+  length = mask.shape[1]
+
+  def join(prompt, own, axis):
+    joined = jnp.concatenate([prompt, own], axis)
+    padding = [(0, 0)] * joined.ndim
+    padding[axis] = (max(width - joined.shape[axis], 0), 0)
+    return jax.lax.slice_in_dim(jnp.pad(joined, padding), -width, None, axis=axis)
+
+  def grow(layer):
+    def chosen(own):  # [..., B, kv_heads, G, T, K]
+      index = rows.reshape((1,) * (own.ndim - 5) + (-1, 1, 1, 1, 1))
+      return jnp.take_along_axis(own[..., :length, :], index, -3)[..., 0, :, :]
+    return dict(prompt_keys=join(layer["prompt_keys"], jnp.swapaxes(chosen(layer["keys"]), -2, -1), -1),
+                prompt_values=join(layer["prompt_values"], chosen(layer["values"]), -2),
+                keys=layer["keys"][..., :0, :], values=layer["values"][..., :0, :])
+
+  bias = jnp.concatenate([cache["prompt_bias"], jnp.where(mask > 0, 0.0, -jnp.inf)], -1)
+  bias = jnp.pad(bias, ((0, 0), (max(width - bias.shape[1], 0), 0)), constant_values=-jnp.inf)[:, -width:]
+  layers = cache["layers"]
+  cache = dict(layers=grow(layers) if config.scan_layers else [grow(layer) for layer in layers], prompt_bias=bias,
+               prompt_length=cache["prompt_length"] + jnp.sum(mask > 0, -1, dtype=jnp.int32))
+  return extend(config, cache, 0)
+
+
 def make_decoder(config: DecoderConfig) -> LanguageModel:
   """Binds the configuration: a decoder as pure functions of its parameters.
 
@@ -325,4 +354,5 @@ def make_decoder(config: DecoderConfig) -> LanguageModel:
   """
   bind = lambda function: lambda *args: function(config, *args)
   return LanguageModel(init=bind(init), hidden=bind(hidden), logits=bind(logits), prefill=bind(prefill),
-                       step=bind(step), extend=bind(extend), respond=bind(respond), vocab_size=config.vocab_size)
+                       step=bind(step), extend=bind(extend), respond=bind(respond), adopt=bind(adopt),
+                       vocab_size=config.vocab_size)

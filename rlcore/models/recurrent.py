@@ -119,8 +119,16 @@ def step(config: GRUConfig, params: PyTree, cache: PyTree, tokens: Array, index:
   del config
   positions = jnp.sum(cache["counted"], -1, dtype=jnp.int32, keepdims=True) + index
   inputs = _inputs(params, tokens, cache["prompt"][:, None], positions)
-  state = _advance(params, cache["state"], inputs)
+  state = jnp.where(tokens[..., None] >= 0, _advance(params, cache["state"], inputs), cache["state"])
   return state, cache | {"state": state}
+
+
+def adopt(config: GRUConfig, cache: PyTree, rows: Array, mask: Array, width: int) -> PyTree:
+  """Hands the state of one row to all of its group; see `LanguageModel.adopt`."""
+  state = jnp.take_along_axis(cache["state"], rows[:, None, None], 1)
+  counted = jnp.concatenate([cache["counted"], mask > 0], 1)
+  counted = jnp.pad(counted, ((0, 0), (max(width - counted.shape[1], 0), 0)))[:, -width:]
+  return extend(config, cache | dict(state=jnp.broadcast_to(state, cache["state"].shape), counted=counted), 0)
 
 
 def make_gru(config: GRUConfig) -> LanguageModel:
@@ -139,4 +147,4 @@ def make_gru(config: GRUConfig) -> LanguageModel:
   """
   bind = lambda function: lambda *args: function(config, *args)
   return LanguageModel(init=bind(init), hidden=bind(hidden), logits=bind(logits), prefill=bind(prefill),
-                       step=bind(step), extend=bind(extend), vocab_size=config.vocab_size)
+                       step=bind(step), extend=bind(extend), adopt=bind(adopt), vocab_size=config.vocab_size)

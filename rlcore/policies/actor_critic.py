@@ -11,25 +11,25 @@ from rlcore.types import Agent, Array, PyTree, Scores, Trajectory, World
 
 Logits = Callable[[PyTree, Array], Array]
 Value = Callable[[PyTree, Array], Array]
+Script = Callable[[Array, PyTree, PyTree], Array]
+Act = Callable[[Array, Array, PyTree], tuple[Array, Array]]
 
 
-def start(world: World, value: Value, params: PyTree, key: Array, instance: PyTree) -> PyTree:
-  """Resets the world: what `transition` carries before the first step."""
+def start(world: World, value: Callable[[Array], Array], key: Array, instance: PyTree) -> PyTree:
+  """Resets the world: what `transition` carries before the first step; `value` is `(observation) -> []`."""
   observation, state = world.reset(key, instance)
-  return observation, state, value(params, observation), jnp.ones((), bool)
+  return observation, state, value(observation), jnp.ones((), bool)
 
 
 def transition(
-    world: World, logits: Logits, value: Value, params: PyTree, instance: PyTree, carry: PyTree,
+    world: World, act: Act, value: Callable[[Array], Array], instance: PyTree, carry: PyTree,
     key: Array) -> tuple[PyTree, Trajectory]:
   """Takes one step of an episode, or stands still after its end; returns the carry and the step."""
   observation, state, value_t, alive = carry
   act_key, world_key = jax.random.split(key)
-  scores = logits(params, observation)
-  action = jax.random.categorical(act_key, scores)
-  log_prob = jax.nn.log_softmax(scores)[action]
+  action, log_prob = act(act_key, observation, state)
   after, next_state, reward, terminated, truncated, info = world.step(world_key, state, action, instance)
-  value_tp1 = value(params, after)
+  value_tp1 = value(after)
   counted = alive.astype(jnp.float32)
   step = Trajectory(
       observation=observation, action=action, reward_t=counted * reward,
@@ -38,6 +38,23 @@ def transition(
   keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(alive, a, b), new, old)
   carry = (*keep((after, next_state, value_tp1), (observation, state, value_t)), alive & ~(terminated | truncated))
   return carry, step
+
+
+def sampled(logits: Logits, params: PyTree) -> Act:
+  """Acts by drawing from a policy: `(key, observation, state) -> (action, log_prob)`."""
+  def act(key, observation, state):
+    del state
+    scores = logits(params, observation)
+    action = jax.random.categorical(key, scores)
+    return action, jax.nn.log_softmax(scores)[action]
+
+  return act
+
+
+def _episode(world: World, act: Act, value: Callable[[Array], Array], key: Array, instance: PyTree) -> Trajectory:
+  reset_key, run_key = jax.random.split(key)
+  step = functools.partial(transition, world, act, value, instance)
+  return jax.lax.scan(step, start(world, value, reset_key, instance), jax.random.split(run_key, world.horizon))[1]
 
 
 def rollout(world: World, logits: Logits, value: Value, params: PyTree, key: Array, instance: PyTree) -> Trajectory:
@@ -56,10 +73,24 @@ def rollout(world: World, logits: Logits, value: Value, params: PyTree, key: Arr
   Returns:
     `Trajectory` of `[horizon, ...]`, with the world's `info`; `discount_t` is 0 where the world terminated, else 1.
   """
-  reset_key, run_key = jax.random.split(key)
-  step = functools.partial(transition, world, logits, value, params, instance)
-  carry = start(world, value, params, reset_key, instance)
-  return jax.lax.scan(step, carry, jax.random.split(run_key, world.horizon))[1]
+  return _episode(world, sampled(logits, params), functools.partial(value, params), key, instance)
+
+
+def scripted_rollout(world: World, script: Script, key: Array, instance: PyTree) -> Trajectory:
+  """Plays one episode of a script that may look behind the observation, to be imitated.
+
+  Args:
+    world: where.
+    script: `(key, state, instance) -> action`.
+    key: PRNG key; all randomness of the episode comes from it.
+    instance: the world's params.
+
+  Returns:
+    As `rollout`, with log-probabilities and values of 0.
+  """
+  zero = jnp.zeros(())
+  act = lambda key, observation, state: (script(key, state, instance), zero)
+  return _episode(world, act, lambda observation: zero, key, instance)
 
 
 def categorical_scores(logits: Array, action: Array, values: Array | None = None) -> Scores:

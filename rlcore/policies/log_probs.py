@@ -6,6 +6,8 @@ import jax.numpy as jnp
 
 from rlcore.types import Array, LanguageModel, PyTree
 
+FORBIDDEN = -1e30  # logit of a token that may not stand at its place; finite, so that 0 times it is 0
+
 
 def token_log_probs(
     model: LanguageModel,
@@ -17,6 +19,7 @@ def token_log_probs(
     *,
     temperature: float | Array = 1.0,
     valid: Array | None = None,
+    allowed: Array | None = None,
     chunk_size: int = 128,
     with_entropy: bool = False,
 ) -> Array | tuple[Array, Array]:
@@ -35,6 +38,8 @@ def token_log_probs(
     temperature: divides the logits; that of sampling, so that the results are those of the sampler. (Top-k and top-p
       are not undone: what they cut off has a log-probability here.)
     valid: like `tokens`, 1 where `tokens` is part of the sequence, `mask` or not; None means `mask`.
+    allowed: `[T, V]` or None, > 0 where a token may stand at a place of a response; the others have no probability (about
+      -1e30 is the log of it), and what is forced has log-probability 0.
     chunk_size: tokens of the batch at a time (static), at least one place of every response.
     with_entropy: also return the entropy of each place's distribution (static).
 
@@ -51,16 +56,27 @@ def token_log_probs(
   chex.assert_rank([tokens, mask], {2, 3})
   chex.assert_equal_shape([prompts, prompt_mask])
   chex.assert_equal_shape([tokens, mask])
-  valid = mask if valid is None else valid
-  hidden = _hidden_before(model, params, prompts, prompt_mask, tokens, valid)
-  rows = lambda x: x.reshape(-1, *x.shape[tokens.ndim - 1:])
-  out = _chunked(model, params, rows(hidden), rows(tokens), rows(mask > 0), temperature, chunk_size, with_entropy)
-  out = tuple(x.reshape(tokens.shape) for x in out)
-  return out if with_entropy else out[0]
+  hidden = hidden_before(model, params, prompts, prompt_mask, tokens, mask if valid is None else valid)
+  return hidden_log_probs(
+      model, params, hidden, tokens, mask, temperature=temperature, allowed=allowed, chunk_size=chunk_size,
+      with_entropy=with_entropy)
 
 
-def _hidden_before(model, params, prompts, prompt_mask, tokens, valid) -> Array:
-  """Returns the hidden state that predicts each response token, `[..., T, D]`."""
+def hidden_before(
+    model: LanguageModel, params: PyTree, prompts: Array, prompt_mask: Array, tokens: Array, valid: Array) -> Array:
+  """Runs responses and returns the hidden state that predicts each of their tokens.
+
+  Args:
+    model: the policy.
+    params: its parameters.
+    prompts: as in `token_log_probs`.
+    prompt_mask: like `prompts`.
+    tokens: `[N, T]` or `[B, G, T]`.
+    valid: like `tokens`, 1 where `tokens` is part of the sequence.
+
+  Returns:
+    `[..., T, D]`; entry t has seen the prompt and what is valid of tokens 0..t-1.
+  """
   if model.respond is not None:
     grouped = tokens.ndim == 3
     if not grouped:
@@ -76,13 +92,34 @@ def _hidden_before(model, params, prompts, prompt_mask, tokens, valid) -> Array:
   return hidden.reshape(*tokens.shape, -1)
 
 
-def _chunked(model, params, hidden, tokens, counted, temperature, chunk_size, with_entropy) -> tuple[Array, ...]:
+def hidden_log_probs(
+    model: LanguageModel,
+    params: PyTree,
+    hidden: Array,
+    tokens: Array,
+    mask: Array,
+    *,
+    temperature: float | Array = 1.0,
+    allowed: Array | None = None,
+    chunk_size: int = 128,
+    with_entropy: bool = False,
+) -> Array | tuple[Array, Array]:
+  """Does the second half of `token_log_probs`: scores tokens given the hidden states `[..., T, D]` that predict them."""
+  rows = lambda x: x.reshape(-1, *x.shape[tokens.ndim - 1:])
+  out = _chunked(model, params, rows(hidden), rows(tokens), rows(mask > 0), allowed, temperature, chunk_size,
+                 with_entropy)
+  out = tuple(x.reshape(tokens.shape) for x in out)
+  return out if with_entropy else out[0]
+
+
+def _chunked(model, params, hidden, tokens, counted, allowed, temperature, chunk_size, with_entropy):
   """Maps `hidden [N, T, D]` to log-probabilities (and entropies) `[N, T]`, some places of every row at a time."""
   count, length = tokens.shape
+  allowed = jnp.ones((length, 1), bool) if allowed is None else jnp.asarray(allowed) > 0
 
   @jax.checkpoint
-  def chunk(hidden, tokens, counted):
-    logits = model.logits(params, hidden) / temperature
+  def chunk(hidden, tokens, counted, allowed):
+    logits = jnp.where(allowed[0], model.logits(params, hidden) / temperature, FORBIDDEN)
     log_z = jax.nn.logsumexp(logits, -1)
     chosen = jnp.take_along_axis(logits, jnp.where(counted, tokens, 0)[..., None], -1)[..., 0]
     out = (jnp.where(counted, chosen - log_z, 0),)
@@ -96,7 +133,8 @@ def _chunked(model, params, hidden, tokens, counted, temperature, chunk_size, wi
 
   def cut(x):
     x = jnp.pad(x, [(0, 0), (0, chunks * places - length)] + [(0, 0)] * (x.ndim - 2))
-    return jnp.moveaxis(x.reshape(count, chunks, places, *x.shape[2:]), 1, 0)
+    return jnp.moveaxis(x.reshape(x.shape[0], chunks, places, *x.shape[2:]), 1, 0)
 
-  _, out = jax.lax.scan(lambda _, piece: (None, chunk(*piece)), None, tuple(map(cut, (hidden, tokens, counted))))
+  pieces = tuple(map(cut, (hidden, tokens, counted, allowed[None])))
+  _, out = jax.lax.scan(lambda _, piece: (None, chunk(*piece)), None, pieces)
   return tuple(jnp.moveaxis(x, 0, 1).reshape(count, -1)[:, :length] for x in out)

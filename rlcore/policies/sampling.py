@@ -82,10 +82,22 @@ def _invert(weights: Array, target: Array) -> tuple[Array, Array]:
   return place, target - (pick(running) - pick(weights))
 
 
-def _draw(logits: Array, uniform: Array, temperature, top_k: int, top_p) -> tuple[Array, Array]:
-  """Draws one token a row `[..., V]` by inverting the distribution function; returns it with its log-probability.
+def draw_tokens(
+    logits: Array, uniform: Array, temperature: float | Array = 1.0, top_k: int = 0,
+    top_p: float | Array = 1.0) -> tuple[Array, Array]:
+  """Draws one token a row by inverting the distribution function.
 
   The running sum is taken over blocks first and then inside the block that was hit.
+
+  Args:
+    logits: `[..., V]`.
+    uniform: `[...]` in [0, 1), the randomness.
+    temperature: as in `sample`, like `top_k` and `top_p`.
+    top_k: static.
+    top_p: a number or an array.
+
+  Returns:
+    `(tokens [...] int32, log_probs [...] float32)`.
   """
   if _is_number(temperature, 0):
     tokens = jnp.argmax(logits, -1).astype(jnp.int32)
@@ -172,7 +184,7 @@ def sample(
   def draw(index, active, hidden, out):
     """Draws token number `index` from `hidden` and writes it."""
     uniform = jax.lax.dynamic_index_in_dim(uniforms, index, 2, keepdims=False)
-    token, log_prob = _draw(model.logits(params, hidden), uniform, temperature, top_k, top_p)
+    token, log_prob = draw_tokens(model.logits(params, hidden), uniform, temperature, top_k, top_p)
     token = jnp.where(active, token, pad_id)
     values = (token, active.astype(jnp.float32), jnp.where(active, log_prob, 0))
     write = lambda array, value: jax.lax.dynamic_update_slice(array, value[..., None], (0, 0, index))

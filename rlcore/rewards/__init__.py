@@ -5,6 +5,9 @@ from rlcore.rewards.composite import lexicographic_reward
 from rlcore.rewards.composite import mixture
 from rlcore.rewards.composite import only_where
 from rlcore.rewards.composite import weighted_sum
+from rlcore.rewards.implicit import implicit_step_rewards
+from rlcore.rewards.implicit import normalize_step_rewards
+from rlcore.rewards.implicit import trajectory_scores
 from rlcore.rewards.normalise import clip_reward
 from rlcore.rewards.normalise import clip_to_bounds
 from rlcore.rewards.normalise import meanstd_reward
@@ -19,6 +22,18 @@ from rlcore.rewards.principles import ppr_step_rewards
 from rlcore.rewards.principles import principle_score
 from rlcore.rewards.principles import renorm
 from rlcore.rewards.principles import slate_step_reward
+from rlcore.rewards.process import clip_rewards
+from rlcore.rewards.process import delta_rewards
+from rlcore.rewards.process import refine_process_rewards
+from rlcore.rewards.process import return_upper_bound
+from rlcore.rewards.process import shaped_step_rewards
+from rlcore.rewards.redistribution import predicted_outcome
+from rlcore.rewards.redistribution import redistribution_residual
+from rlcore.rewards.redistribution import spa_step_rewards
+from rlcore.rewards.thoughts import capability_reward
+from rlcore.rewards.thoughts import labels_from_reflections
+from rlcore.rewards.thoughts import merge_thoughts
+from rlcore.rewards.thoughts import thought_rewards
 from rlcore.rewards.transforms import chain
 from rlcore.rewards.transforms import identity
 from rlcore.rewards.transforms import on_outcome
@@ -26,31 +41,50 @@ from rlcore.rewards.transforms import on_process
 from rlcore.rewards.transforms import stateless
 from rlcore.rewards.transforms import with_lengths
 from rlcore.rewards.transforms import with_running_stats
+from rlcore.rewards.turns import dense_turn_rewards
+from rlcore.rewards.turns import sparse_turn_rewards
 
 __all__ = (
+    "capability_reward",
     "chain",
     "clip_reward",
+    "clip_rewards",
     "clip_to_bounds",
+    "delta_rewards",
+    "dense_turn_rewards",
     "gated_reward",
     "identity",
+    "implicit_step_rewards",
     "kl_in_reward",
     "kl_penalized_rewards",
+    "labels_from_reflections",
     "length_penalized_reward",
     "lexicographic_reward",
     "meanstd_reward",
+    "merge_thoughts",
     "minmax_reward",
     "mixture",
+    "normalize_step_rewards",
     "on_outcome",
     "on_process",
     "only_where",
     "overlong_reward",
     "ppr_step_rewards",
+    "predicted_outcome",
     "principle_score",
+    "redistribution_residual",
+    "refine_process_rewards",
     "relative_length_reward",
     "renorm",
+    "return_upper_bound",
+    "shaped_step_rewards",
     "slate_step_reward",
+    "spa_step_rewards",
+    "sparse_turn_rewards",
     "standardized_reward",
     "stateless",
+    "thought_rewards",
+    "trajectory_scores",
     "weighted_sum",
     "with_lengths",
     "with_running_stats",

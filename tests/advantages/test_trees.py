@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlcore import types
 from rlcore.advantages import trees
 
 METHODS = ("auto", "refine", "pairwise", "scan", "sort")
@@ -304,3 +305,11 @@ def test_gradients_pass_a_mask_that_is_differentiated():
     return jnp.sum(trees.tempo_advantage(tokens, rewards, weights, method="refine") * weights)
   np.testing.assert_allclose(
       jax.jit(jax.grad(loss))(weights), _advantage(tokens, rewards, np.ones((4, 4))), rtol=1e-6)
+
+
+def test_records_earn_what_their_process_rewards_add_up_to():
+  tokens, mask = jnp.array([[1, 2, 3], [1, 2, 4], [1, 5, 9]]), jnp.array([[1, 1, 1], [1, 1, 1], [1, 1, 0]])
+  outcome, process = jnp.array([1.0, 0.0, 0.0]), jnp.array([[0, 0, 0.5], [0.25, 0, 0], [0, 0, jnp.nan]])
+  batch = types.Rollouts(tokens, mask, jnp.zeros((3, 3)), prompt=jnp.zeros(1), prompt_mask=jnp.zeros(1))
+  got = trees.tempo(types.Rewards(outcome, process), batch)
+  np.testing.assert_allclose(got, trees.tempo_advantage(tokens, jnp.array([1.5, 0.25, 0.0]), mask), atol=1e-6)

@@ -92,6 +92,9 @@ ROWS = [
     Row("group_relative", _relative, _records, stopped=(0, 1), masked={2: (1,)}, group=(0, 1, 2), order="equivariant",
         low_precision=(0, 1), split=(0, 1, 2)[:0], degenerate=(
             ((np.full(3, 0.7, np.float32), np.zeros((3, 2)), np.ones((3, 2))), _zeros),)),
+    Row("total_rewards", lambda outcome, process, mask: groups.total_rewards(types.Rewards(outcome, process), mask),
+        _records, stopped=(0, 1), masked={2: (1,)}, group=(0, 1, 2), order="equivariant", low_precision=(0, 1),
+        degenerate=((([1.0, 2.0], np.full((2, 2), np.nan), np.zeros((2, 2))), ([1, 2],)),)),
     Row("gae", temporal.gae, lambda rng: _steps(rng, count=2), kwargs=dict(gamma=0.9, lam=0.8, bootstrap_value=0.5),
         stopped=(0, 1), masked={2: (0, 1)}, low_precision=(0, 1),
         degenerate=(((_NAN, _NAN, _NO_STEP), (_NO_STEP, _NO_STEP)),)),

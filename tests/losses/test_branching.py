@@ -1,79 +1,79 @@
-"""Objectives of branching rollouts against loops in float64."""
+"""Losses of branching rollouts and of flow matching against loops in float64."""
 
-import math
-
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rlcore import losses
 
-S, K, T = 3, 4, 3
+NODES = (1, 2, 2, 4)
+
+_value_and_grad = jax.jit(jax.value_and_grad(losses.branch_grpo_loss))
 
 
-def _draw(seed):
+def _draw(seed, prune):
+  """One number for each edge, and the same laid out by leaf with the weights of the edges."""
   rng = np.random.default_rng(seed)
-  logp = -rng.exponential(size=(S, K, T))
-  old = logp + 0.4 * rng.normal(size=logp.shape)
-  mask = (rng.random((S, K, T)) < 0.7) & (rng.random((S, K, 1)) < 0.8)
-  return tuple(x.astype(np.float32) for x in (logp, old, rng.normal(size=(S, K)), mask, rng.random(S) < 0.7))
+  edges = [[(rng.normal(), rng.normal() * 0.2, rng.normal(), float(rng.random() > prune)) for _ in range(n)]
+           for n in NODES[1:]]
+  entry = lambda i: np.array([np.repeat([edge[i] for edge in row], 4 // len(row)) for row in edges], np.float32)
+  weight = np.array([[n / 4] * 4 for n in NODES[1:]], np.float32)
+  return edges, entry(0), entry(0) - entry(1), entry(2), weight, entry(3)
 
 
-def _slate_oracle(logp, old, credit, mask, active, eps, level):
-  """Value and gradient, candidate by candidate."""
-  total, grad = 0.0, np.zeros(logp.shape)
-  steps = [s for s in range(S) if active[s]]
-  for s in steps:
-    for j in range(K):
-      tokens = [t for t in range(T) if mask[s, j, t]]
-      a, share = float(credit[s, j]), 1 / (len(steps) * K)
-      differences = [float(logp[s, j, t]) - float(old[s, j, t]) for t in tokens]
-      units = [[t] for t in tokens] if level == "token" else [tokens] if tokens else []
-      for unit in units:
-        rho = math.exp(sum(differences[tokens.index(t)] for t in unit) / len(unit))
-        total += share * min(rho * a, min(max(rho, 1 - eps), 1 + eps) * a) / len(units)
-        if not (a > 0 and rho > 1 + eps or a < 0 and rho < 1 - eps):
-          for t in unit:
-            grad[s, j, t] += share * a * rho / len(units) / len(unit)
-  return total, grad
+@given(st.integers(0, 2**32 - 1), st.sampled_from((0.0, 0.4, 1.0)))
+@settings(max_examples=80, deadline=None)
+def test_every_edge_counts_once(seed, prune):
+  edges, logp, logp_old, adv, weight, keep = _draw(seed, prune)
+  total, count, grad = 0.0, 0, np.zeros(logp.shape)
+  for depth, row in enumerate(edges):
+    for i, (_, log_ratio, advantage, kept) in enumerate(row):
+      if not kept:
+        continue
+      ratio = np.exp(float(log_ratio))
+      plain, clipped = -advantage * ratio, -advantage * min(max(ratio, 0.9), 1.1)
+      total, count = total + max(plain, clipped), count + 1
+      block = slice(i * 4 // len(row), (i + 1) * 4 // len(row))
+      grad[depth, block] = (plain if plain >= clipped else 0) * len(row) / 4
+  loss, got = _value_and_grad(logp, logp_old, adv, weight, keep, 0.1)
+  np.testing.assert_allclose(loss, total / max(count, 1), rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(got, grad / max(count, 1), rtol=1e-3, atol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**31))
-@pytest.mark.parametrize("level", ["token", "sequence"])
-def test_slate_objective_is_its_definition(level, seed):
-  logp, old, credit, mask, active = _draw(seed)
-  want, want_grad = _slate_oracle(logp, old, credit, mask, active, 0.1, level)
-  hidden = (mask > 0) & (active[:, None, None] > 0)
-  dirty = [np.where(hidden, x, np.nan) for x in (logp, old)]
-  credit = np.where(hidden.any(-1), credit, np.inf).astype(np.float32)
-  value = jax.jit(jax.value_and_grad(losses.slate_objective), static_argnames="ratio_level")
-  got, grad = value(*dirty, credit, mask, active, 0.1, ratio_level=level)
-  np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
-  np.testing.assert_allclose(grad, want_grad, rtol=1e-4, atol=1e-6)
+def test_a_depth_mask_broadcasts_and_none_keeps_all():
+  _, logp, logp_old, adv, weight, _ = _draw(0, 0)
+  mask = np.array([1, 0, 1], np.float32)
+  loss = lambda keep: _value_and_grad(logp, logp_old, adv, weight, keep, 0.1)[0]
+  assert loss(mask[:, None]) == loss(np.repeat(mask[:, None], 4, 1))
+  assert loss(None) == loss(np.ones_like(logp)) != loss(mask[:, None])
 
 
-def test_on_policy_the_value_is_the_mean_advantage():
-  logp, _, credit, _, active = _draw(1)
-  got = losses.slate_objective(logp, logp, credit, jnp.ones((S, K, T)), active)
-  np.testing.assert_allclose(got, credit[active > 0].mean(), rtol=1e-5)
+def test_pruned_entries_may_be_junk():
+  _, logp, logp_old, adv, weight, keep = _draw(1, 0.5)
+  dirty = [np.where(keep > 0, x, np.nan) for x in (logp, logp_old, adv)]
+  clean, clean_grad = _value_and_grad(logp, logp_old, adv, weight, keep, 0.1)
+  loss, grad = _value_and_grad(*dirty, weight, keep, 0.1)
+  assert loss == clean
+  np.testing.assert_array_equal(grad, clean_grad)
+  assert not np.any(grad[keep == 0])
 
 
-def test_an_unknown_level_is_named():
-  logp, old, credit, mask, active = _draw(0)
-  with pytest.raises(ValueError, match="turn"):
-    losses.slate_objective(logp, old, credit, mask, active, ratio_level="turn")
+def test_the_default_clip_is_a_thousandth():
+  logp, adv, one = np.full((1, 1), 0.01), np.ones((1, 1)), np.ones((1, 1))
+  assert losses.branch_grpo_loss(logp, 0 * logp, adv, one) == pytest.approx(-1.001)
+  assert losses.branch_grpo_loss(logp, 0 * logp, -adv, one) == pytest.approx(np.exp(0.01))
 
 
-def test_rows_of_candidates_in_the_clip_loss_are_the_same_objective():
-  """As long as all candidates of a step have the same tokens; so it is where every step has two."""
-  logp, old, credit, _, _ = _draw(2)
-  active = jnp.array([1, 1, 0])
-  rows = lambda x: jnp.moveaxis(jnp.broadcast_to(x, (S, K, T)), 1, 0).reshape(K, S * T)
-  loss, _ = losses.clip_loss(
-      rows(logp), rows(old), rows(credit[..., None]), rows(active[:, None, None]), clip_high=None,
-      aggregation="sequence")
-  want = losses.slate_objective(logp, old, credit, jnp.ones((S, K, T)), active)
-  np.testing.assert_allclose(-loss, want, rtol=1e-5)
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_flow_matching_equals_a_loop(seed):
+  rng = np.random.default_rng(seed)
+  velocity, data, noise = rng.normal(size=(3, 5, 2, 3)).astype(np.float32)
+  mask = (rng.random(5) < 0.6).astype(np.float32)
+  squares = [(float(v) - (float(n) - float(d)))**2 for i in range(5) if mask[i]
+             for v, d, n in zip(velocity[i].flat, data[i].flat, noise[i].flat)]
+  np.testing.assert_allclose(losses.flow_matching_loss(velocity, data, noise, mask),
+                             sum(squares) / max(len(squares), 1), rtol=1e-5)
+  np.testing.assert_allclose(losses.flow_matching_loss(noise - data, data, noise), 0, atol=1e-12)

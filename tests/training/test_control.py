@@ -49,6 +49,17 @@ def test_it_learns_the_chain(changes):
   assert metrics["episode_length"][-1] < metrics["episode_length"][0]
 
 
+def test_a_script_sees_the_state_and_ends_as_a_policy_does():
+  towards = lambda key, state, instance: jnp.where(state[0] < chain.LENGTH - instance, 1, 0)
+  play = lambda instance: policies.scripted_rollout(WORLD, towards, jax.random.key(0), jnp.int32(instance))
+  won, lost = play(0), play(1)
+  np.testing.assert_array_equal(won.mask, [1] * 4 + [0] * 4)
+  np.testing.assert_array_equal(won.reward_t, np.arange(8) == 3)
+  np.testing.assert_array_equal(lost.mask, np.ones(8))
+  np.testing.assert_array_equal(lost.info["place"], [2, 3, 2, 3, 2, 3, 2, 3])
+  assert not np.any(won.log_prob_old) and not np.any(won.value_tp1)
+
+
 def test_an_episode_stands_still_after_its_end():
   agent = policies.make_actor_critic(WORLD, hidden=(16,), policy_mask=lambda seen: jnp.array([0.0, 1.0]))
   params = agent.init(jax.random.key(0))

@@ -1,0 +1,99 @@
+"""What a judge is: requests in, scores out; behind it a language model or a plain function that stands in for it."""
+
+from collections.abc import Callable, Sequence
+import math
+import threading
+from typing import Any, NamedTuple
+
+from rlcore.assistants.client import ChatClient, Messages
+
+
+class Request(NamedTuple):
+  """One question to a judge.
+
+  Attributes:
+    messages: what a language model is asked.
+    facts: what a stand-in looks at instead; no language model ever sees it.
+  """
+
+  messages: Messages
+  facts: Any = None
+
+
+class Judgement(NamedTuple):
+  """The answer to one `Request`.
+
+  Attributes:
+    score: the value as a number; the neutral score where there is none, or where the value is no number.
+    parsed: whether the judge said something that could be read.
+    text: what it said.
+    value: what was read in it (a number, intervals ...), None if nothing.
+  """
+
+  score: float
+  parsed: bool
+  text: str = ""
+  value: Any = None
+
+
+Judge = Callable[[Sequence[Request]], Sequence[Judgement]]
+"""One judgement a request, in order."""
+
+
+def _judge(value: Any, text: str, neutral: float) -> Judgement:
+  number = isinstance(value, (int, float))
+  if value is None or number and not math.isfinite(value):
+    return Judgement(neutral, False, text)
+  return Judgement(float(value) if number else neutral, True, text, value)
+
+
+def stand_in(function: Callable[[Any], Any], *, neutral: float = 0.0) -> Judge:
+  """Makes a judge of a plain function: tests and small experiments need no language model.
+
+  Args:
+    function: `(facts of a Request) -> value`, a number as a rule; None means that it has no opinion.
+    neutral: the score of what is no number.
+
+  Returns:
+    The judge.
+  """
+  return lambda requests: [_judge(function(request.facts), "", neutral) for request in requests]
+
+
+class ChatJudge:
+  """A judge that asks a language model and reads its answer; it is called like any `Judge`.
+
+  Attributes:
+    client: who is asked.
+  """
+
+  def __init__(self, client: ChatClient, parse: Callable[[str], Any], *, neutral: float = 0.0, tolerant: bool = False):
+    """Makes a judge.
+
+    Args:
+      client: who is asked.
+      parse: `(text) -> value`, None where the text cannot be read (see `assistants.prompts`).
+      neutral: the score of an answer that cannot be read, or is no number.
+      tolerant: whether a request that failed for good gets the neutral score too, in place of an error.
+    """
+    self.client, self._parse, self._neutral, self._tolerant = client, parse, neutral, tolerant
+    self._lock, self._unparsable = threading.Lock(), 0
+
+  @property
+  def totals(self) -> dict[str, int]:
+    """Counts of the client (see `ChatClient.totals`) and `unparsable`, the answers that could not be read."""
+    return self.client.totals | {"unparsable": self._unparsable}
+
+  def __call__(self, requests: Sequence[Request]) -> list[Judgement]:
+    """Judges each request.
+
+    Raises:
+      AssistantError: if an answer could not be had (see `tolerant`).
+    """
+    texts = self.client.complete([request.messages for request in requests], tolerant=self._tolerant)
+    judgements = [Judgement(self._neutral, False) if text is None else _judge(self._parse(text), text, self._neutral)
+                  for text in texts]
+    unreadable = sum(text is not None and not j.parsed for text, j in zip(texts, judgements))
+    with self._lock:
+      self._unparsable += unreadable
+    return judgements

@@ -1,0 +1,58 @@
+"""Losses that teach a reward model: its outputs against outcomes and preferences."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from rlcore import stats
+from rlcore.rewards import implicit, redistribution
+from rlcore.types import Array
+
+
+def progress_loss(contributions: Array, step_mask: Array, outcome: Array | float) -> Array:
+  """Squares the difference between the outcome of a trajectory and the sum of its steps' contributions.
+
+  Nothing binds a single contribution; only differences between trajectories attribute the outcome to steps. A caller
+  averages over trajectories.
+
+  Args:
+    contributions: `[S]`, what the estimator says of each step.
+    step_mask: `[S]`, > 0 where a step exists.
+    outcome: `[]`, final reward of the trajectory.
+
+  Returns:
+    float32[], the squared outcome where there is no step; differentiable in `contributions`.
+
+  Reference: SPA-RL, arXiv:2505.20732.
+  """
+  chex.assert_rank(outcome, 0)
+  predicted = redistribution.predicted_outcome(contributions, step_mask)
+  return jnp.square(predicted - jnp.asarray(outcome, jnp.float32))
+
+
+def trajectory_dpo_loss(step_rewards: Array, step_mask: Array, outcome: Array, aggregate: str = "sum") -> Array:
+  """Prefers the better of every two trajectories of one task: mean of `-log sigmoid(score_better - score_worse)`.
+
+  All ordered pairs with a strictly better outcome count; with a binary outcome, every success with every failure.
+
+  Args:
+    step_rewards: `[N, S]`, implicit rewards.
+    step_mask: `[N, S]`, > 0 where a step counts; a trajectory without a counted step is in no pair.
+    outcome: `[N]`, a constant.
+    aggregate: static, of `rewards.trajectory_scores`.
+
+  Returns:
+    float32[], 0 with gradient 0 if there is no pair.
+
+  Raises:
+    ValueError: for an unknown aggregate.
+
+  Reference: OPRL / iStar, arXiv:2509.19199, sec. 3 (trajectory-based DPO).
+  """
+  chex.assert_rank(outcome, 1)
+  scores = implicit.trajectory_scores(step_rewards, step_mask, aggregate)
+  chex.assert_equal_shape((scores, outcome))
+  exists = jnp.any(step_mask > 0, 1)
+  outcome = jax.lax.stop_gradient(jnp.asarray(outcome))
+  pair = (outcome[:, None] > outcome[None, :]) & exists[:, None] & exists[None, :]
+  return stats.masked_mean(jax.nn.softplus(scores[None, :] - scores[:, None]), pair)
