@@ -193,6 +193,37 @@ class Agent(NamedTuple):
   score: Callable[[PyTree, Trajectory], Scores]
 
 
+class VelocityModel(NamedTuple):
+  """What denoising needs of a flow model: pure functions of its parameters.
+
+  Attributes:
+    init: `(key) -> params`.
+    velocity: `(params, z [n, ...], sigma [n], condition) -> [n, ...]` float32, the predicted `noise - data` at noise
+      level sigma (1 noise, 0 data); `condition` is the prompt of all rows (int32 scalar) or of each (`[n]`).
+  """
+
+  init: Callable[[Array], PyTree]
+  velocity: Callable[[PyTree, Array, Array, Array], Array]
+
+
+class DenoisingTask(NamedTuple):
+  """Data to imitate, and what judges a sample.
+
+  Attributes:
+    sample: `(key, size) -> (data [size, ...], condition [size] int32)`, examples with their prompts; size is static.
+    score: `(x [...], condition) -> float32[]`, the reward of ONE sample.
+    judge: `(x [...], condition) -> {name: float32[]}`, numbers that no training sees; {} where there are none.
+    shape: of one sample.
+    num_conditions: prompts, numbered from 0.
+  """
+
+  sample: Callable[[Array, int], tuple[Array, Array]]
+  score: Callable[[Array, Array], Array]
+  judge: Callable[[Array, Array], Metrics]
+  shape: tuple[int, ...]
+  num_conditions: int
+
+
 class Task(NamedTuple):
   """Prompts and the verifier of their answers.
 
@@ -256,8 +287,8 @@ class TextWorld(NamedTuple):
     observation_length: O.
     action_length: A; the last token of an action ends the turn, and the turn's reward sits on it.
     vocab_size: number of ids that can be read.
-    allowed: `[A, V]` bool array, which of the V ids that can be drawn may stand at each place of an action (a single one
-      is forced: its log-probability is 0); None allows all.
+    allowed: `[A, vocab_size]` bool array, which ids may stand at each place of an action (a single one is forced: its
+      log-probability is 0); None allows all. A model may be able to draw the first V ids only.
     pad_id: the id that fills unused places.
   """
 
@@ -289,6 +320,24 @@ class Example(NamedTuple):
   reward: float
 
 
+class Inspection(NamedTuple):
+  """What it takes to look at the groups of a language experiment, and at their credit.
+
+  Attributes:
+    decode: `(token ids) -> str`.
+    estimator: the run's own advantage estimator, of one group.
+    answer: `(state, key, count) -> (Problem [B], Rollouts [B, G], Rewards [B, G])`, the answers of a state to `count`
+      held-out problems.
+    credit: `(state, rewards, rollouts, estimator) -> [B, G, T]`, the advantages of an estimator after the run's own
+      transform of the rewards.
+  """
+
+  decode: Callable[[Any], str]
+  estimator: AdvantageEstimator
+  answer: Callable[[PyTree, Array, int], tuple["Problem", Rollouts, Rewards]]
+  credit: Callable[[PyTree, Rewards, Rollouts, AdvantageEstimator], Array]
+
+
 class Stage(NamedTuple):
   """A phase that runs before the main updates (supervised warm-up, say).
 
@@ -311,10 +360,12 @@ class Experiment(NamedTuple):
   Attributes:
     init: `(key) -> state`.
     update: `(state) -> (state, metrics)`, one main update; metrics are float32 scalars.
-    evaluate: `(state) -> metrics` on held-out problems; a pure function of the state, it moves no randomness.
+    evaluate: `(state) -> metrics` on held-out problems; a pure function of the state, it moves no randomness. Beside
+      scalars it may hold arrays (samples) for the figure of a comparison, see `results.Claim.kept`.
     warmup: a `Stage` that precedes the main updates, or None.
     examples: `(state) -> list[Example]` on the host, or None.
     jittable: False where `update` calls host code (it is then made of jitted stages itself).
+    inspection: of a language experiment, its groups to look at (`experiments.microscope`), or None.
   """
 
   init: Callable[[Array], PyTree]
@@ -323,3 +374,4 @@ class Experiment(NamedTuple):
   warmup: Stage | None = None
   examples: Callable[[PyTree], list[Example]] | None = None
   jittable: bool = True
+  inspection: Inspection | None = None

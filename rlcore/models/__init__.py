@@ -4,8 +4,18 @@ from rlcore.models.decoder import DecoderConfig
 from rlcore.models.decoder import make_decoder
 from rlcore.models.decoder import stack_layers
 from rlcore.models.decoder import unstack_layers
+from rlcore.models.flow import make_velocity_mlp
 from rlcore.models.mlp import MLP
 from rlcore.models.recurrent import GRUConfig
 from rlcore.models.recurrent import make_gru
 
-__all__ = ["DecoderConfig", "GRUConfig", "MLP", "make_decoder", "make_gru", "stack_layers", "unstack_layers"]
+__all__ = (
+    "DecoderConfig",
+    "GRUConfig",
+    "make_decoder",
+    "make_gru",
+    "make_velocity_mlp",
+    "MLP",
+    "stack_layers",
+    "unstack_layers",
+)

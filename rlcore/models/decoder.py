@@ -12,8 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlcore.types import Array, LanguageModel, PyTree
+
+
+_FEW = 64  # rows up to which the product with the embedding is taken as in a step
+_MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,28 +129,51 @@ def _rotate(config: DecoderConfig, x: Array, rotation: tuple[Array, Array]) -> A
   return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).astype(config.dtype)
 
 
+@jax.custom_vjp
+def _product(x: Array, weight: Array) -> Array:
+  """Multiplies `[rows, inputs]` by `[inputs, outputs]`."""
+  return x @ weight
+
+
+def _product_gradient(saved, change):
+  """Turns the narrower factor of the weight's gradient by itself: a product over the rows of both is slow on a CPU."""
+  x, weight = saved
+  barrier, wide = jax.lax.optimization_barrier, x.shape[1] < change.shape[1]
+  return change @ weight.T, barrier(x.T) @ change if wide else barrier(barrier(change.T) @ x).T
+
+
+_product.defvjp(lambda x, weight: (x @ weight, (x, weight)), _product_gradient)
+
+
 def _matmul(config: DecoderConfig, x: Array, weight: Array) -> Array:
-  # flat rows: the gradient of `weight` is then one product that needs no transposed copy
-  flat = x.reshape(-1, x.shape[-1]) @ weight.astype(config.dtype)
-  return flat.reshape(*x.shape[:-1], -1)
+  return _product(x.reshape(-1, x.shape[-1]), weight.astype(config.dtype)).reshape(*x.shape[:-1], -1)
 
 
-def _queries_keys_values(config: DecoderConfig, layer: PyTree, x: Array, rotation: PyTree) -> tuple[Array, ...]:
+def _matmul_few(config: DecoderConfig, x: Array, weight: Array, dtype=None) -> Array:
+  """Multiplies few rows by `weight [outputs, inputs]`, which the product then reads once and in order."""
+  # without the barriers the compiler turns the product around again
+  columns = jax.lax.optimization_barrier(x.reshape(-1, x.shape[-1]).T)
+  out = jnp.matmul(weight.astype(config.dtype), columns, preferred_element_type=dtype)
+  return jax.lax.optimization_barrier(out).T.reshape(*x.shape[:-1], -1)
+
+
+def _queries_keys_values(config: DecoderConfig, layer: PyTree, x: Array, rotation: PyTree,
+                         matmul=_matmul) -> tuple[Array, ...]:
   c = config
   x = _rms_norm(c, x, layer["attn_norm"])
-  split = lambda name: _matmul(c, x, layer[name]).reshape(*x.shape[:-1], -1, c.head_dim)
+  split = lambda name: matmul(c, x, layer[name]).reshape(*x.shape[:-1], -1, c.head_dim)
   q, k, v = split("q"), split("k"), split("v")
   if c.qk_norm:
     q, k = _rms_norm(c, q, layer["q_norm"]), _rms_norm(c, k, layer["k_norm"])
   return _rotate(c, q, rotation), _rotate(c, k, rotation), v
 
 
-def _after_attention(config: DecoderConfig, layer: PyTree, x: Array, attended: Array) -> Array:
+def _after_attention(config: DecoderConfig, layer: PyTree, x: Array, attended: Array, matmul=_matmul) -> Array:
   shape = x.shape
-  matmul = lambda x, name: _matmul(config, x, layer[name])
-  x = x.reshape(-1, config.dim) + matmul(attended.reshape(-1, config.heads * config.head_dim), "o")
+  through = lambda x, name: matmul(config, x, layer[name])
+  x = x.reshape(-1, config.dim) + through(attended.reshape(-1, config.heads * config.head_dim), "o")
   h = _rms_norm(config, x, layer["mlp_norm"])
-  return (x + matmul(jax.nn.silu(matmul(h, "gate")) * matmul(h, "up"), "down")).reshape(shape)
+  return (x + through(jax.nn.silu(through(h, "gate")) * through(h, "up"), "down")).reshape(shape)
 
 
 def _embed(config: DecoderConfig, params: PyTree, tokens: Array) -> Array:
@@ -234,10 +262,9 @@ def hidden(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array) ->
 
 def logits(config: DecoderConfig, params: PyTree, hidden: Array) -> Array:
   """Maps `[..., D]` to `[..., V]` float32."""
-  if config.tie_embeddings:
-    weight, axis = params["embed"], 1
-  else:
-    weight, axis = params["unembed"], 0
+  if config.tie_embeddings and hidden.size <= _FEW * config.dim:
+    return _matmul_few(config, hidden, params["embed"], jnp.float32)
+  weight, axis = (params["embed"], 1) if config.tie_embeddings else (params["unembed"], 0)
   dims = (((hidden.ndim - 1,), (axis,)), ((), ()))
   return jax.lax.dot_general(hidden, weight.astype(config.dtype), dims, preferred_element_type=jnp.float32)
 
@@ -251,46 +278,57 @@ def prefill(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array, g
   def layer_cache(keys, values):
     # heads before places: the products of a step then read memory in order
     keys, values = jnp.swapaxes(keys, -3, -2), jnp.swapaxes(values, -3, -2)
-    none = keys[..., None, :0, :]
-    own = jnp.broadcast_to(none, (*none.shape[:-3], group_size, *none.shape[-2:]))
-    return dict(prompt_keys=jnp.swapaxes(keys, -2, -1), prompt_values=values, keys=own, values=own)
+    own = jnp.zeros((*keys.shape[:-2], group_size, max_new_tokens, config.head_dim), keys.dtype)
+    return dict(prompt_keys=jnp.swapaxes(keys, -2, -1), prompt_values=values, keys=(own,), values=(own,))
 
   counted = mask > 0
-  cache = dict(layers=layer_cache(*kv) if config.scan_layers else [layer_cache(*one) for one in kv],
+  turned = lambda x: jnp.swapaxes(x, -2, -1).astype(config.dtype)
+  turn = lambda layer: {name: turned(x) if name in _MATRICES else x for name, x in layer.items()}
+  weights = turn(params["layers"]) if config.scan_layers else [turn(layer) for layer in params["layers"]]
+  cache = dict(weights=jax.lax.optimization_barrier(weights),
+               layers=layer_cache(*kv) if config.scan_layers else [layer_cache(*one) for one in kv],
                prompt_bias=jnp.where(counted, 0.0, -jnp.inf), prompt_length=jnp.sum(counted, -1, dtype=jnp.int32))
-  return _rms_norm(config, x[:, -1], params["final_norm"]), extend(config, cache, max_new_tokens)
+  cache = cache | dict(rotation=_response_rotation(config, cache, max_new_tokens))
+  return _rms_norm(config, x[:, -1], params["final_norm"]), cache
+
+
+def _response_rotation(config: DecoderConfig, cache: PyTree, room: int) -> tuple[Array, Array]:
+  length = cache["prompt_bias"].shape[1]
+  _check_length(config, length + room, f"the prompt ({length}) with its response ({room})")
+  return _rotation(config, cache["prompt_length"][:, None] + jnp.arange(room))
 
 
 def extend(config: DecoderConfig, cache: PyTree, max_new_tokens: int) -> PyTree:
   """Makes room for responses of `max_new_tokens`; see `LanguageModel.extend`."""
-  length = cache["prompt_bias"].shape[1]
-  _check_length(config, length + max_new_tokens, f"the prompt ({length}) with its response ({max_new_tokens})")
+  room = max_new_tokens - cache["rotation"][0].shape[1]
 
-  def grow(x):
-    padding = [(0, 0)] * x.ndim
-    padding[-2] = (0, max_new_tokens - x.shape[-2])
-    return jnp.pad(x, padding)
+  def more(pieces):  # beside the others: to copy them into a larger array takes longer than many steps
+    new = jnp.zeros((*pieces[0].shape[:-2], room, config.head_dim), pieces[0].dtype)
+    return (*(x for x in pieces if x.size), new)
 
-  grow_layer = lambda layer: layer | dict(keys=grow(layer["keys"]), values=grow(layer["values"]))
+  grow_layer = lambda layer: layer | {name: more(layer[name]) for name in ("keys", "values")}
   layers = cache["layers"]
   layers = grow_layer(layers) if config.scan_layers else [grow_layer(layer) for layer in layers]
-  positions = cache["prompt_length"][:, None] + jnp.arange(max_new_tokens)
-  return cache | dict(layers=layers, rotation=_rotation(config, positions))
+  return cache | dict(layers=layers, rotation=_response_rotation(config, cache, max_new_tokens))
 
 
 def _attend_cached(config: DecoderConfig, q: Array, k: Array, v: Array, cache: PyTree, bias: Array, index: Array):
   """Attends from `q [B, G, heads, K]` to the shared prompt and to each row's own response; writes `k` and `v`."""
   batch, group, _, width = q.shape
   by_head = lambda x: jnp.swapaxes(x.reshape(batch, group, config.kv_heads, -1, width), 1, 2)
-  q, place = by_head(q) * width**-0.5, (0, 0, 0, index, 0)
-  keys = jax.lax.dynamic_update_slice(cache["keys"], by_head(k), place)
-  values = jax.lax.dynamic_update_slice(cache["values"], by_head(v), place)
+  q, place = by_head(q) * width**-0.5, (0, 0, 0, index - sum(x.shape[3] for x in cache["keys"][:-1]), 0)
+  write = lambda pieces, x: (*pieces[:-1], jax.lax.dynamic_update_slice(pieces[-1], by_head(x), place))
+  keys, values = write(cache["keys"], k), write(cache["values"], v)
   dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-  scores = jnp.concatenate([dot("bkgrd,bkdp->bkgrp", q, cache["prompt_keys"]), dot("bkgrd,bkgtd->bkgrt", q, keys)], -1)
-  weights = jnp.exp(scores + bias - jnp.max(scores + bias, -1, keepdims=True))
+  scores = [dot("bkgrd,bkdp->bkgrp", q, cache["prompt_keys"])] + [dot("bkgrd,bkgtd->bkgrt", q, x) for x in keys]
+  ends = np.cumsum([x.shape[-1] for x in scores])[:-1]
+  scores = jnp.concatenate(scores, -1) + bias
+  weights = jnp.exp(scores - jnp.max(scores, -1, keepdims=True))
   total = jnp.sum(weights, -1, keepdims=True)
-  shared, own = jnp.split(weights.astype(v.dtype), [bias.shape[-1] - keys.shape[3]], -1)
-  attended = dot("bkgrp,bkpd->bkgrd", shared, cache["prompt_values"]) + dot("bkgrt,bkgtd->bkgrd", own, values)
+  shared, *own = jnp.split(weights.astype(v.dtype), ends, -1)
+  attended = dot("bkgrp,bkpd->bkgrd", shared, cache["prompt_values"])
+  for one_weights, one_values in zip(own, values):
+    attended += dot("bkgrt,bkgtd->bkgrd", one_weights, one_values)
   attended = jnp.swapaxes((attended / total).astype(v.dtype), 1, 2)
   return attended, cache | dict(keys=keys, values=values)
 
@@ -304,12 +342,12 @@ def step(config: DecoderConfig, params: PyTree, cache: PyTree, tokens: Array, in
 
   def block(x, inputs):
     layer, layer_cache = inputs
-    q, k, v = _queries_keys_values(config, layer, x, rotation)
+    q, k, v = _queries_keys_values(config, layer, x, rotation, _matmul_few)
     attended, layer_cache = _attend_cached(config, q, k, v, layer_cache, bias[:, None, None, None], index)
-    return _after_attention(config, layer, x, attended), layer_cache
+    return _after_attention(config, layer, x, attended, _matmul_few), layer_cache
 
   x = _embed(config, params, tokens)
-  pairs = (params["layers"], cache["layers"])
+  pairs = (cache["weights"], cache["layers"])
   x, layers = _through_layers(config, block, x, pairs if config.scan_layers else list(zip(*pairs)))
   return _rms_norm(config, x, params["final_norm"]), cache | {"layers": layers}
 
@@ -328,19 +366,21 @@ def adopt(config: DecoderConfig, cache: PyTree, rows: Array, mask: Array, width:
     return jax.lax.slice_in_dim(jnp.pad(joined, padding), -width, None, axis=axis)
 
   def grow(layer):
-    def chosen(own):  # [..., B, kv_heads, G, T, K]
+    def chosen(pieces):  # [..., B, kv_heads, G, T, K]
+      own = jnp.concatenate(pieces, -2)
       index = rows.reshape((1,) * (own.ndim - 5) + (-1, 1, 1, 1, 1))
       return jnp.take_along_axis(own[..., :length, :], index, -3)[..., 0, :, :]
     return dict(prompt_keys=join(layer["prompt_keys"], jnp.swapaxes(chosen(layer["keys"]), -2, -1), -1),
                 prompt_values=join(layer["prompt_values"], chosen(layer["values"]), -2),
-                keys=layer["keys"][..., :0, :], values=layer["values"][..., :0, :])
+                keys=(layer["keys"][0][..., :0, :],), values=(layer["values"][0][..., :0, :],))
 
   bias = jnp.concatenate([cache["prompt_bias"], jnp.where(mask > 0, 0.0, -jnp.inf)], -1)
   bias = jnp.pad(bias, ((0, 0), (max(width - bias.shape[1], 0), 0)), constant_values=-jnp.inf)[:, -width:]
   layers = cache["layers"]
-  joined = dict(layers=grow(layers) if config.scan_layers else [grow(layer) for layer in layers], prompt_bias=bias,
-                prompt_length=cache["prompt_length"] + jnp.sum(mask > 0, -1, dtype=jnp.int32))
-  return extend(config, cache | joined, 0)
+  layers = grow(layers) if config.scan_layers else [grow(layer) for layer in layers]
+  length = cache["prompt_length"] + jnp.sum(mask > 0, -1, dtype=jnp.int32)
+  cache = cache | dict(layers=layers, prompt_bias=bias, prompt_length=length)
+  return cache | dict(rotation=_response_rotation(config, cache, 0))
 
 
 def make_decoder(config: DecoderConfig) -> LanguageModel:

@@ -6,18 +6,38 @@ from rlcore.policies.actor_critic import rollout
 from rlcore.policies.actor_critic import scripted_rollout
 from rlcore.policies.branching import branch
 from rlcore.policies.branching import make_host_branch
+from rlcore.policies.flow import branch_noise
+from rlcore.policies.flow import DenoisingTree
+from rlcore.policies.flow import edges_to_paths
+from rlcore.policies.flow import flow_sde_mean_std
+from rlcore.policies.flow import gaussian_step_log_prob
+from rlcore.policies.flow import interpolate
+from rlcore.policies.flow import ode_sample
+from rlcore.policies.flow import sigma_schedule
+from rlcore.policies.flow import tree_log_probs
+from rlcore.policies.flow import tree_rollout
 from rlcore.policies.log_probs import token_log_probs
 from rlcore.policies.sampling import sample
 from rlcore.policies.world_branching import branching_rollout
 
 __all__ = (
     "branch",
+    "branch_noise",
     "branching_rollout",
     "categorical_scores",
+    "DenoisingTree",
+    "edges_to_paths",
+    "flow_sde_mean_std",
+    "gaussian_step_log_prob",
+    "interpolate",
     "make_actor_critic",
     "make_host_branch",
+    "ode_sample",
     "rollout",
     "sample",
     "scripted_rollout",
+    "sigma_schedule",
     "token_log_probs",
+    "tree_log_probs",
+    "tree_rollout",
 )

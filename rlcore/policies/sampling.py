@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from rlcore.types import Array, LanguageModel, PyTree, Rollouts
 
-_FIRST_STAGE = 64  # response places the cache has room for at first
+_ROOM = 32  # response places that the cache has room for at first, and grows by at least
 
 
 @custom_batching.custom_vmap
@@ -56,7 +56,7 @@ def _fewest(keys: Array, weights: Array, target: float | Array) -> Array:
 
 def _truncate(logits: Array, top_k: int, top_p: float | Array) -> Array:
   """Sets to -inf what top-k and then top-p cut off."""
-  bits = jax.lax.bitcast_convert_type(logits, jnp.uint32)
+  bits = jax.lax.bitcast_convert_type(jnp.where(logits == 0, 0.0, logits), jnp.uint32)  # -0.0 ties with 0.0
   keys = jnp.where(bits >> 31, ~bits, bits | jnp.uint32(1 << 31))  # orders like the logits
   if 0 < top_k < logits.shape[-1]:
     logits = jnp.where(_fewest(keys, jnp.ones(logits.shape), top_k), logits, -jnp.inf)
@@ -118,12 +118,12 @@ def draw_tokens(
   return tokens, jnp.take_along_axis(shifted, tokens[..., None], -1)[..., 0] - jnp.log(total)
 
 
-def _stage_ends(max_new_tokens: int) -> list[int]:
-  """Cuts the loop in stages whose cache doubles: a step reads all the room there is, used or not."""
-  ends = [_FIRST_STAGE]
-  while ends[-1] < max_new_tokens:
-    ends.append(2 * ends[-1])
-  return ends[:-1] + [max_new_tokens]
+def _rooms(max_new_tokens: int) -> list[int]:
+  """Cuts the loop in stages whose cache grows by half: a step reads all the room there is, used or not."""
+  rooms = [_ROOM]
+  while rooms[-1] < max_new_tokens:
+    rooms.append(rooms[-1] + max(_ROOM, rooms[-1] // 2))
+  return rooms[:-1] + [max_new_tokens]
 
 
 def sample(
@@ -179,7 +179,7 @@ def sample(
     keys = jax.random.split(keys, batch)
   uniforms = jax.vmap(lambda key: jax.random.uniform(key, (group_size, max_new_tokens)))(keys)
   stops = jnp.asarray(tuple(stop_tokens), jnp.int32)
-  rows, ends = (batch, group_size), _stage_ends(max_new_tokens)
+  rows, rooms = (batch, group_size), _rooms(max_new_tokens)
 
   def draw(index, active, hidden, out):
     """Draws token number `index` from `hidden` and writes it."""
@@ -196,15 +196,17 @@ def sample(
     active, token, out = draw(index, active, hidden, out)
     return index + 1, active, token, cache, out
 
-  hidden, cache = model.prefill(params, prompts, prompt_mask, group_size, ends[0])
+  hidden, cache = model.prefill(params, prompts, prompt_mask, group_size, rooms[0])
   hidden = jnp.broadcast_to(hidden[:, None], (*rows, hidden.shape[-1]))
   empty = jnp.zeros((*rows, max_new_tokens))
   asked = jnp.broadcast_to(jnp.any(prompt_mask > 0, -1)[:, None], rows)
   active, token, out = draw(0, asked, hidden, (empty.astype(jnp.int32) + pad_id, empty, empty))
   carry = (jnp.ones((), jnp.int32), active, token, cache, out)
-  for end in ends:
+  for room in rooms:
+    if room > rooms[0]:
+      carry = (*carry[:3], model.extend(carry[3], room), carry[4])
+    end = min(room + 1, max_new_tokens)  # token number `room` is drawn after the last place has been written
     unfinished = functools.partial(lambda end, carry: (carry[0] < end) & _any(carry[1]), end)
-    carry = (*carry[:3], model.extend(carry[3], end), carry[4])
     carry = jax.lax.while_loop(unfinished, advance, carry)
   tokens, mask, log_probs = carry[-1]
   return Rollouts(tokens=tokens, mask=mask, log_probs=log_probs, prompt=prompts, prompt_mask=prompt_mask)

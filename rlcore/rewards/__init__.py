@@ -31,6 +31,7 @@ from rlcore.rewards.redistribution import predicted_outcome
 from rlcore.rewards.redistribution import redistribution_residual
 from rlcore.rewards.redistribution import spa_step_rewards
 from rlcore.rewards.thoughts import capability_reward
+from rlcore.rewards.thoughts import good_steps
 from rlcore.rewards.thoughts import labels_from_reflections
 from rlcore.rewards.thoughts import merge_thoughts
 from rlcore.rewards.thoughts import thought_rewards
@@ -53,6 +54,7 @@ __all__ = (
     "delta_rewards",
     "dense_turn_rewards",
     "gated_reward",
+    "good_steps",
     "identity",
     "implicit_step_rewards",
     "kl_in_reward",

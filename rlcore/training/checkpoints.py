@@ -53,10 +53,12 @@ class Checkpointer:
   A save is finished when `save` returns: the training loop donates its state, so nothing may read it later.
   """
 
-  def __init__(self, directory: pathlib.Path, keep: int = 3):
-    """Opens (and creates) `directory`; `keep` is the number of newest checkpoints that stay."""
+  def __init__(self, directory: pathlib.Path, keep: int = 3, *, read_only: bool = False):
+    """Opens `directory`, and creates it unless `read_only`; `keep` is the number of newest checkpoints that stay."""
     self.directory = pathlib.Path(directory).absolute()
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False, create=True)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=None if read_only else keep, enable_async_checkpointing=False, create=not read_only,
+        read_only=read_only)
     self._manager = ocp.CheckpointManager(self.directory, options=options)
 
   def save(self, step: int, state: PyTree):
@@ -94,6 +96,37 @@ class Checkpointer:
     if found:
       raise RunError(f"no intact checkpoint in {self.directory}; delete that directory to start the run anew")
     return None
+
+  def latest(self) -> int:
+    """Returns the number of the newest checkpoint; RunError where there is none."""
+    if not self.steps():
+      raise RunError(f"there is no finished checkpoint in {self.directory}")
+    return self.steps()[-1]
+
+  def check(self, step: int) -> int:
+    """Returns `step`; RunError, with those that exist, where there is no such checkpoint."""
+    if step not in self.steps():
+      there = ", ".join(map(str, self.steps())) or "none"
+      raise RunError(f"there is no checkpoint of step {step} in {self.directory}; those that exist: {there}")
+    return step
+
+  def restore(self, step: int, template: PyTree) -> PyTree:
+    """Returns the state of one checkpoint and leaves the directory as it is.
+
+    Args:
+      step: number of the checkpoint.
+      template: a state of the same structure, shapes and shardings.
+
+    Raises:
+      RunError: there is no such checkpoint, it cannot be read, or it belongs to a state of another structure.
+    """
+    try:
+      return self._restore(self.check(step), template)
+    except RunError:
+      raise
+    except Exception as error:  # as in `restore_latest`
+      reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+      raise RunError(f"checkpoint {step} in {self.directory} cannot be read ({reason[:200]})") from error
 
   def close(self):
     """Releases Orbax's threads."""

@@ -57,7 +57,7 @@ class Protocol:
   @property
   def needs_evaluation(self) -> bool:
     """Whether a metric is one of the held-out evaluation."""
-    return any(metric.partition(":")[2].startswith("eval/") for metric in self.metrics)
+    return bool(self.claim.kept) or any(metric.partition(":")[2].startswith("eval/") for metric in self.metrics)
 
 
 class LanePool:
@@ -141,8 +141,10 @@ def run_comparison(pool: LanePool, protocol: Protocol, name: str) -> dict[str, A
     arms[arm] = {
         "settings": settings[arm], "tuning": tuned[arm][1],
         "values": {metric: [float(results.reduce_history(metric, h)) for h in own] for metric in protocol.metrics},
-        "curve": _curve(protocol.claim.metric.partition(":")[2], own),
+        "curve": _curve(protocol.claim.metric.partition(":")[2], own, protocol.claim.cost),
         "nonfinite_updates": int(sum(np.sum(h[k]) for h in own for k in h if k.startswith("nonfinite_")))}
+    if protocol.claim.kept:
+      arms[arm]["kept"] = {key: np.round(own[0][key].astype(float), 3).tolist() for key in protocol.claim.kept}
   return {"arms": arms}
 
 
@@ -165,10 +167,17 @@ def _tune(pool: LanePool, protocol: Protocol, name: str) -> dict[str, tuple[dict
   return tuned
 
 
-def _curve(key: str, histories: Sequence[LaneHistory]) -> dict[str, Any]:
-  """Bins the series of every seed to at most `CURVE_POINTS` means; an evaluation keeps its two points."""
-  values = np.stack([h[key] for h in histories])
-  stride = -(-values.shape[1] // CURVE_POINTS)
-  whole = values.shape[1] // stride * stride
-  binned = values[:, :whole].reshape(len(values), -1, stride).mean(2)
-  return {"key": key, "stride": stride, "seeds": [[round(float(x), 4) for x in row] for row in binned]}
+def _curve(key: str, histories: Sequence[LaneHistory], cost: str = "") -> dict[str, Any]:
+  """Bins the series of every seed to at most `CURVE_POINTS` means; an evaluation keeps its two points.
+
+  With `cost`, the key of what each update costs, the cost spent so far is binned alike.
+  """
+  def binned(values):
+    stride = -(-values.shape[1] // CURVE_POINTS)
+    whole = values.shape[1] // stride * stride
+    means = values[:, :whole].reshape(len(values), -1, stride).mean(2)
+    return stride, [[round(float(x), 4) for x in row] for row in means]
+
+  stride, seeds = binned(np.stack([h[key] for h in histories]))
+  curve = {"key": key, "stride": stride, "seeds": seeds}
+  return curve | {"cost": binned(np.stack([np.cumsum(h[cost], dtype=float) for h in histories]))[1]} if cost else curve

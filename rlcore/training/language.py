@@ -20,7 +20,7 @@ from rlcore.policies import log_probs as log_probs_lib
 from rlcore.policies import sampling
 from rlcore.training import describe
 from rlcore.training import state as state_lib
-from rlcore.types import AdvantageEstimator, Array, Experiment, LanguageModel, Metrics, PolicyLoss, Problem
+from rlcore.types import AdvantageEstimator, Array, Experiment, Inspection, LanguageModel, Metrics, PolicyLoss, Problem
 from rlcore.types import PyTree, Rewards, RewardTransform, Rollouts, Stage, Task
 
 TrainState = state_lib.TrainState
@@ -278,6 +278,27 @@ def _solve_rates(problems: Problem, sampled: Rollouts, greedy: Rollouts, scorer:
   return {"solve_rate": rate(sampled), "solve_rate_greedy": rate(greedy)}
 
 
+def make_inspection(parts: LanguageParts, scorer: Callable[[Problem, Rollouts], Rewards]) -> Inspection:
+  """Makes what `experiments.microscope` looks through: answers to held-out problems, and credit by any estimator."""
+  single = dataclasses.replace(parts, axis_name=None, constrain=lambda tree: tree)  # one device does it all
+
+  @functools.partial(jax.jit, static_argnums=2)
+  def sample(state, key, count):
+    problem_key, sample_key = jax.random.split(key)
+    problems = _draw(single, problem_key, count, "test")
+    return problems, rollout(single, state.params, sample_key, problems)
+
+  def answer(state, key, count):
+    problems, rollouts = sample(state, key, count)
+    return problems, rollouts, scorer(problems, rollouts)
+
+  def assign(state, rewards, rollouts, estimator):
+    by = dataclasses.replace(single, advantage_estimator=estimator)
+    return jax.jit(lambda state, *group: credit(by, *group, state.reward_state)[0])(state, rewards, rollouts)
+
+  return Inspection(parts.task.decode, parts.advantage_estimator, answer, assign)
+
+
 def make_language_experiment(
     parts: LanguageParts,
     *,
@@ -337,11 +358,12 @@ def make_language_experiment(
     problems = _draw(single, problem_key, 16, "test")
     return problems, rollout(single, state.params, sample_key, problems)
 
+  scorer = score_on_host or jax.jit(functools.partial(score, parts.task))
   credit_jit = jax.jit(lambda state, rewards, rollouts: credit(parts, rewards, rollouts, state.reward_state)[0])
 
   def examples(state):
     problems, rollouts = example_stage(state)
-    rewards = (score_on_host or jax.jit(functools.partial(score, parts.task)))(problems, rollouts)
+    rewards = scorer(problems, rollouts)
     advantages = credit_jit(state, rewards, rollouts)
     return describe.decode_examples(parts.task, problems, rollouts, rewards, advantages, num_examples)
 
@@ -358,4 +380,5 @@ def make_language_experiment(
       init=functools.partial(init_state, parts),
       update=staged_update if score_on_host else update,
       evaluate=staged_evaluate if score_on_host else evaluate,
-      warmup=warmup, examples=examples, jittable=score_on_host is None)
+      warmup=warmup, examples=examples, jittable=score_on_host is None,
+      inspection=make_inspection(parts, scorer))

@@ -85,9 +85,9 @@ class Programs:
       self._pending[name] = pool.submit(lowered.compile)  # a later call of the jitted function finds it compiled
 
   def evaluate(self, state: PyTree) -> dict[str, float]:
-    """Returns the held-out metrics."""
+    """Returns the held-out metrics; arrays among them are for figures and left out."""
     self._wait(EVALUATE)
-    return {name: float(value) for name, value in jax.device_get(self._evaluate(state)).items()}
+    return {name: float(x) for name, x in jax.device_get(self._evaluate(state)).items() if np.ndim(x) == 0}
 
   def advance(self, name: str, state: PyTree, count: int) -> tuple[PyTree, list[dict[str, np.ndarray]]]:
     """Does `count` updates of a stage.

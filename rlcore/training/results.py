@@ -26,6 +26,7 @@ FEWEST_SEEDS = 3
 
 _REDUCTIONS = {
     "mean": lambda x: np.mean(x, -1),
+    "first": lambda x: x[..., 0],
     "last": lambda x: x[..., -1],
     "tail": lambda x: np.mean(x[..., -max(x.shape[-1] // 10, 1):], -1),
     "max": lambda x: np.max(x, -1),
@@ -41,7 +42,8 @@ class Claim:
     arxiv: identifier, "2509.18314".
     statement: the claim in one sentence, in the paper's own scale.
     metric: "reduction:key" of the metrics of an update ("mean:success" is the area under the success curve) or of the
-      held-out evaluation ("last:eval/solve_rate"). Reductions: mean, last, tail (mean of the last tenth), max.
+      held-out evaluation ("last:eval/solve_rate"). Reductions: mean, first, last, tail (mean of the last tenth), max, and
+      "to0.6" for any level: updates until the running mean of 5 reaches it, all of them if it never does.
     method: the arm that the paper proposes.
     baselines: the arms it is compared with; the claim must hold against each.
     rule: the rule of the verdict in words.
@@ -50,6 +52,9 @@ class Claim:
     higher_is_better: False where the metric is a cost.
     variant: the variant that is judged, the first by default.
     also: further metrics to report, written like `metric`.
+    cost: key of a metric that says what an update costs (network evaluations, tokens), or ""; its running sum is then
+      kept beside the curves.
+    kept: arrays of the held-out evaluation ("eval/samples") of the first seed that the result keeps for its figure.
   """
 
   paper: str
@@ -64,6 +69,8 @@ class Claim:
   higher_is_better: bool = True
   variant: str | None = None
   also: tuple[str, ...] = ()
+  cost: str = ""
+  kept: tuple[str, ...] = ()
 
 
 class Interval(NamedTuple):
@@ -88,11 +95,22 @@ def reduce_history(metric: str, history: Mapping[str, np.ndarray]) -> np.ndarray
     RunError: if there is no such reduction or key.
   """
   reduction, _, key = metric.partition(":")
-  if reduction not in _REDUCTIONS:
-    raise RunError(f'metric "{metric}": write "reduction:key" with one of {", ".join(_REDUCTIONS)}')
+  level = re.fullmatch(r"to(\d*\.?\d+)", reduction)
+  if level is None and reduction not in _REDUCTIONS:
+    raise RunError(f'metric "{metric}": write "reduction:key" with one of {", ".join(_REDUCTIONS)}, to0.6')
   if key not in history:
     raise RunError(f'metric "{metric}": the run has no "{key}"; it has {", ".join(sorted(history))}')
-  return _REDUCTIONS[reduction](np.asarray(history[key], float))
+  values = np.asarray(history[key], float)
+  return _updates_to(float(level[1]), values) if level else _REDUCTIONS[reduction](values)
+
+
+def _updates_to(level: float, values: np.ndarray, window: int = 5) -> np.ndarray:
+  """Counts the updates of `[..., N]` until the mean of the last `window` (or of all, while fewer) reaches a level."""
+  sums = np.cumsum(np.insert(values, 0, 0, -1), -1)
+  end = np.arange(1, values.shape[-1] + 1)
+  start = np.maximum(end - window, 0)
+  reached = (sums[..., end] - sums[..., start]) / (end - start) >= level
+  return np.where(reached.any(-1), reached.argmax(-1) + 1, values.shape[-1]).astype(float)
 
 
 def paired_bootstrap(method: Sequence[float], baseline: Sequence[float], *, level: float = 0.95,
@@ -144,6 +162,27 @@ def compare(result: Mapping[str, Any], baseline: str, *, variant: str | None = N
   values = lambda arm: arms[arm]["values"][metric or claim["metric"]]
   interval = paired_bootstrap(values(method or claim["method"]), values(baseline))
   return interval if claim["higher_is_better"] else Interval(-interval.mean, -interval.high, -interval.low)
+
+
+def cost_to_reach(curve: Mapping[str, Any], level: float) -> np.ndarray:
+  """Finds what each seed had spent when its curve first reached a level, between two points on the straight line.
+
+  Args:
+    curve: of an arm in a result whose claim has a `cost`.
+    level: of the curve's metric.
+
+  Returns:
+    `[seeds]`, the cost of the last point where the level was never reached.
+  """
+  reached = []
+  for values, costs in zip(np.array(curve["seeds"], float), np.array(curve["cost"], float), strict=True):
+    above = np.flatnonzero(values >= level)
+    if not len(above) or above[0] == 0:
+      reached.append(costs[0 if len(above) else -1])
+    else:
+      i = above[0]
+      reached.append(np.interp(level, values[i - 1:i + 1], costs[i - 1:i + 1]))
+  return np.array(reached)
 
 
 def judged_variant(result: Mapping[str, Any]) -> str:

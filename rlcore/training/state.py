@@ -105,7 +105,8 @@ def accumulate(
     axis_name: mapped axis over which the batch is spread, or None.
 
   Returns:
-    `Gradient`; metrics are weighted like the loss.
+    `Gradient`; metrics are weighted like the loss, but those called `..._max` are the largest of the pieces that have
+    weight (0 where none has).
 
   Raises:
     ValueError: if `microbatches` does not divide N.
@@ -117,19 +118,31 @@ def accumulate(
   def piece(part):
     weight = jnp.asarray(weight_fn(part), jnp.float32)
     (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, part)
-    return jax.tree.map(lambda x: x * weight, Gradient(loss, grads, metrics)), weight
+    largest = {name: jnp.where(weight > 0, x, -jnp.inf) for name, x in metrics.items() if is_max(name)}
+    means = {name: x for name, x in metrics.items() if name not in largest}
+    return jax.tree.map(lambda x: x * weight, Gradient(loss, grads, means)), weight, largest
+
+  def add(carry, part):
+    *sums, largest = piece(part)
+    return (*jax.tree.map(jnp.add, carry[:2], tuple(sums)), jax.tree.map(jnp.maximum, carry[2], largest)), None
 
   if microbatches == 1:
-    total, weight = piece(batch)
+    total, weight, largest = piece(batch)
   else:
     parts = jax.tree.map(lambda x: x.reshape(microbatches, size // microbatches, *x.shape[1:]), batch)
-    first = jax.eval_shape(piece, jax.tree.map(lambda x: x[0], parts))
-    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
-    add = lambda carry, part: (jax.tree.map(jnp.add, carry, piece(part)), None)
-    (total, weight), _ = jax.lax.scan(add, zero, parts)
+    *sums, largest = jax.eval_shape(piece, jax.tree.map(lambda x: x[0], parts))
+    full = lambda like, value: jax.tree.map(lambda x: jnp.full(x.shape, value, x.dtype), like)
+    (total, weight, largest), _ = jax.lax.scan(add, (*full(tuple(sums), 0), full(largest, -jnp.inf)), parts)
   if axis_name is not None:
     total, weight = jax.lax.psum((total, weight), axis_name)
-  return jax.tree.map(lambda x: x / jnp.where(weight > 0, weight, 1.0), total)
+    largest = jax.lax.pmax(largest, axis_name)
+  loss, grads, means = jax.tree.map(lambda x: x / jnp.where(weight > 0, weight, 1.0), total)
+  return Gradient(loss, grads, means | {name: jnp.where(weight > 0, x, 0.0) for name, x in largest.items()})
+
+
+def is_max(name: str) -> bool:
+  """Tells whether a metric is a maximum, by its name: pieces, devices and steps then combine by their largest."""
+  return name.endswith("_max")
 
 
 def apply_gradient(
@@ -210,12 +223,14 @@ def summarise_steps(metrics: Metrics) -> tuple[Metrics, Array]:
     metrics: stacked `[steps]`.
 
   Returns:
-    `(metrics, applied)`: means, the largest of the flags `nonfinite_...`; and whether every step was applied.
+    `(metrics, applied)`: means, the largest of those called `..._max` and of the flags `nonfinite_...`; and whether
+    every step was applied.
   """
   metrics = dict(metrics)
   flags = {name: jnp.max(metrics.pop(name)) for name in ("nonfinite_loss", "nonfinite_grad")}
   applied = jnp.min(metrics.pop("applied")) > 0
-  return {name: jnp.mean(x) for name, x in metrics.items()} | flags, applied
+  over_steps = lambda name, x: jnp.max(x) if is_max(name) else jnp.mean(x)
+  return {name: over_steps(name, x) for name, x in metrics.items()} | flags, applied
 
 
 def select(flag: Array, on_true: PyTree, on_false: PyTree) -> PyTree:

@@ -65,3 +65,15 @@ def test_an_unknown_level_is_named():
   logp, old, credit, mask, active = _draw(0)
   with pytest.raises(ValueError, match="turn"):
     losses.slate_objective(logp, old, credit, mask, active, ratio_level="turn")
+
+
+def test_rows_of_candidates_in_the_clip_loss_are_the_same_objective():
+  """As long as all candidates of a step have the same tokens; so it is where every step has two."""
+  logp, old, credit, _, _ = _draw(2)
+  active = jnp.array([1, 1, 0])
+  rows = lambda x: jnp.moveaxis(jnp.broadcast_to(x, (S, K, T)), 1, 0).reshape(K, S * T)
+  loss, _ = losses.clip_loss(
+      rows(logp), rows(old), rows(credit[..., None]), rows(active[:, None, None]), clip_high=None,
+      aggregation="sequence")
+  want = losses.slate_objective(logp, old, credit, jnp.ones((S, K, T)), active)
+  np.testing.assert_allclose(-loss, want, rtol=1e-5)

@@ -123,6 +123,7 @@ def test_top_k_and_top_p_leave_the_likeliest_and_renormalise(top_k, top_p, tempe
 def test_ties_go_to_the_smaller_id():
   tied = np.zeros(7)
   assert set(_draws(tied, 200, top_k=3)[0]) == {0, 1, 2}
+  assert set(_draws(np.where(np.arange(7) < 2, -0.0, 0.0), 200, top_k=3)[0]) == {0, 1, 2}  # zeros of both signs tie
   tied[4] = 1.0
   total = np.e + 6  # token 4 holds e / total, the others 1 / total each
   for top_p, want in ((0.9 * np.e / total, {4}), (1.1 * np.e / total, {4, 0}), ((np.e + 1.5) / total, {4, 0, 1})):

@@ -53,14 +53,15 @@ def test_bootstrap_refuses_unpaired_numbers():
     results.paired_bootstrap([1.0], [1.0, 2.0])
 
 
-@pytest.mark.parametrize("spec, expected", [("mean:x", 9.5), ("last:x", 19.0), ("tail:x", 18.5), ("max:x", 19.0)])
+@pytest.mark.parametrize("spec, expected", [("mean:x", 9.5), ("last:x", 19.0), ("tail:x", 18.5), ("max:x", 19.0),
+                                            ("first:x", 0.0), ("to10:x", 13.0), ("to0:x", 1.0), ("to18.5:x", 20.0)])
 def test_reductions(spec, expected):
   assert results.reduce_history(spec, {"x": np.arange(20.0)}) == expected
   assert results.reduce_history(spec, {"x": np.tile(np.arange(20.0), (3, 1))}).tolist() == [expected] * 3
 
 
 def test_reductions_name_what_is_missing():
-  with pytest.raises(RunError, match="one of mean, last, tail, max"):
+  with pytest.raises(RunError, match="one of mean, first, last, tail, max, to0.6"):
     results.reduce_history("median:x", {"x": np.ones(2)})
   with pytest.raises(RunError, match='the run has no "y"; it has x'):
     results.reduce_history("mean:y", {"x": np.ones(2)})
@@ -80,6 +81,13 @@ def test_verdicts(method, claim, expected):
   verdict, reason = results.default_verdict(make_result(method, [0.3] * len(method), **claim))
   assert verdict == expected and verdict in results.VERDICTS
   assert reason
+
+
+def test_the_cost_of_a_level_is_read_off_the_curve():
+  curve = {"seeds": [[0.0, 0.4, 0.8, 0.3], [0.7, 0.1, 0.9, 0.9], [0.1, 0.2, 0.3, 0.4]],
+           "cost": [[10, 20, 30, 40], [1, 2, 3, 4], [5, 6, 7, 8]]}
+  # Half way between two points; at the first point; never.
+  assert results.cost_to_reach(curve, 0.6).tolist() == pytest.approx([25, 1, 8])
 
 
 def test_result_files_are_read_back_and_lists_stay_on_a_line(tmp_path):

@@ -1,5 +1,7 @@
 """Exact accumulation and the guarded step, against plain gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,6 +45,33 @@ def test_accumulation_over_devices_equals_one_go():
   got = jax.pmap(spread, "d")(cut)
   for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want)):
     np.testing.assert_allclose(a, np.broadcast_to(b, a.shape), rtol=1e-5)
+
+
+def test_a_maximum_stays_one():
+  """Over pieces, devices and steps; a piece without weight has no say, and where nothing has weight there is 0."""
+  value = np.float32([3.0, -1.0, 2.0, -4.0, 9.0, 9.0, -2.0, -3.0])
+  on = np.float32([1, 1, 1, 1, 0, 0, 1, 1])
+
+  def loss_fn(params, piece):
+    value, on = piece
+    mean = jnp.sum(params * value * on) / jnp.maximum(jnp.sum(on), 1)
+    return mean, {"value_max": jnp.where(jnp.any(on > 0), jnp.max(value, where=on > 0, initial=-9.0), 9.0),
+                  "value_mean": mean}
+
+  run = lambda batch, **settings: state_lib.accumulate(
+      loss_fn, lambda piece: jnp.sum(piece[1]), jnp.ones(()), batch, **settings).metrics
+  for pieces in (1, 2, 4):
+    metrics = run((value, on), microbatches=pieces)
+    assert float(metrics["value_max"]) == 3.0
+    np.testing.assert_allclose(metrics["value_mean"], -5 / 6, rtol=1e-6)
+    negative = run((-np.abs(value), on), microbatches=pieces)
+    assert float(negative["value_max"]) == -1.0
+    assert float(run((value, 0 * on), microbatches=pieces)["value_max"]) == 0.0
+  cut = jax.tree.map(lambda x: x.reshape(4, 2), (value, on))
+  assert np.all(np.asarray(jax.pmap(functools.partial(run, axis_name="d"), "d")(cut)["value_max"]) == 3.0)
+  flags = {name: jnp.zeros(3) for name in ("nonfinite_loss", "nonfinite_grad", "applied")}
+  steps, _ = state_lib.summarise_steps({name: jnp.asarray([1.0, 5.0, 3.0]) for name in ("value_max", "value_mean")} | flags)
+  assert float(steps["value_max"]) == 5.0 and float(steps["value_mean"]) == 3.0
 
 
 def test_microbatches_must_divide():

@@ -1,0 +1,6 @@
+"""Learned reward models: the second learners, as states of reward transforms."""
+
+from rlcore.reward_models.implicit import implicit_process_reward
+from rlcore.reward_models.implicit import ImplicitState
+
+__all__ = ("ImplicitState", "implicit_process_reward")
