@@ -106,7 +106,8 @@ def verdict(result) -> tuple[str, str]:
   area = results.compare(result, "terminal")
   arms = result["variants"]["default"]["arms"]
   mean = lambda arm, metric: np.mean(arms[arm]["values"][metric])
-  ends = lambda arm: f"{mean(arm, 'tail:grounded'):.0%} grounded actions in {mean(arm, 'tail:episode_length'):.1f} steps"
+  ends = lambda arm: (f"{mean(arm, 'tail:grounded'):.0%} grounded actions in "
+                      f"{mean(arm, 'tail:episode_length'):.1f} steps")
   told = (f"area {area.mean:+.3f} [{area.low:+.3f}, {area.high:+.3f}]; at the end SPA has {ends('spa')}, the terminal "
           f"reward {ends('terminal')}; correlation of contributions with true progress "
           f"{mean('spa', 'last:eval/long/attribution'):.2f}")
