@@ -106,10 +106,11 @@ def verdict(result) -> tuple[str, str]:
   area = results.compare(result, "terminal")
   arms = result["variants"]["default"]["arms"]
   mean = lambda arm, metric: np.mean(arms[arm]["values"][metric])
-  told = (f"area {area.mean:+.3f} [{area.low:+.3f}, {area.high:+.3f}]; at the end SPA has "
-          f"{mean('spa', 'tail:grounded'):.0%} grounded actions in episodes of {mean('spa', 'tail:episode_length'):.1f} steps "
-          f"({mean('terminal', 'tail:grounded'):.0%}, {mean('terminal', 'tail:episode_length'):.1f} with the terminal "
-          f"reward); correlation of contributions with true progress {mean('spa', 'last:eval/long/attribution'):.2f}")
+  ends = lambda arm: (f"{mean(arm, 'tail:grounded'):.0%} grounded actions in "
+                      f"{mean(arm, 'tail:episode_length'):.1f} steps")
+  told = (f"area {area.mean:+.3f} [{area.low:+.3f}, {area.high:+.3f}]; at the end SPA has {ends('spa')}, the terminal "
+          f"reward {ends('terminal')}; correlation of contributions with true progress "
+          f"{mean('spa', 'last:eval/long/attribution'):.2f}")
   if area.mean <= 0:
     return "not reproduced", told
   return ("reproduced" if area.low > 0 else "inconclusive"), told
