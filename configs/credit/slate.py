@@ -84,14 +84,15 @@ LEAST_RATIO = 1.3
 CLAIM = results.Claim(
     paper="SLATE",
     arxiv="2602.23440",
-    statement="Judged candidates for each step beat whole trajectories at equal sampling (Search-R1 43.1 to 46.1 % exact "
-              "match over seven question sets, Qwen2.5-7B); their advantage varies up to T times less.",
+    statement="Judged candidates for each step beat whole trajectories at equal sampling (Search-R1 43.1 to 46.1 % "
+              "exact match over seven question sets, Qwen2.5-7B); their advantage varies up to T times less.",
     metric="mean:test_success",
     method="slate",
     baselines=("total", "outcome", "to_go"),
     rule="reproduced if the 95 % bootstrap interval of the paired difference to `total` in area under the held-out "
          "curve lies above 0 and the ratio of variances, summed reward of trajectories over step reward of siblings, "
-         "is above 1.3; not reproduced if that mean difference is at most 0 or the ratio at most 1.3; else inconclusive",
+         "is above 1.3; not reproduced if that mean difference is at most 0 or the ratio at most 1.3; else "
+         "inconclusive",
     seeds=tuple(range(8)),
     variant="headline",
     also=("tail:test_success", "mean:step_reward", "mean:tokens"),
