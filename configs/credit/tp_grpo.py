@@ -13,7 +13,10 @@ the group's accuracy, `flipped` is TP-GRPO with a judge that errs on 10 % of the
 and its correlation with the labels, merged and unmerged, both under the arm's own judge.
 
 What to know of it. The clone learns from fresh episodes of the script at every step (16 a prompt, about 1,600 actions)
-instead of a fixed set of 4,000. No size was cut.
+instead of a fixed set of 4,000. No size was cut. All arms chose the largest rate of the grid. Why labels hurt here: what
+an incorrect response took back gets credit 0 where GRPO punishes it, so a failing policy learns to push and pop in loops
+(8 pops a response at update 30, GRPO 0.7) before it unlearns that again. The text of a language model, which is judged
+by its final answer after any number of reflections, may not have this way out.
 """
 
 import ml_collections
