@@ -4,8 +4,8 @@
     python -m experiments.reproduce --config=configs/credit/oprl.py    the comparison and its verdict
 
 Eight tasks of eight turns; three hidden (room, action) pairs must be found, a fourth ends the episode. Tasks, weights
-and episodes are redrawn with each seed and are the same for all arms, which share one compiled program; the learning rate,
-common to policy and reward model, is chosen for each arm on seeds 100 and 101, judged on seeds 0-9. Beside RLOO:
+and episodes are redrawn with each seed and are the same for all arms, which share one compiled program; the learning
+rate, common to policy and reward model, is chosen for each arm on seeds 100 and 101, judged on seeds 0-9. Beside RLOO:
 `shuffled` has OPRL's step rewards permuted inside each trajectory (the same magnitudes, no credit), `mean` scores
 trajectories by the mean of their rewards as the paper's code does, `pointwise` fits outcomes as PRIME does. The
 unverifiable case, where a judge blurs the outcome with noise of standard deviation 0.3 and pairs go by its score, is
