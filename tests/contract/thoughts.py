@@ -66,7 +66,8 @@ ROWS = [
         group=(0,), order="invariant", low_precision=(0,),
         degenerate=(((np.zeros(3), 2.0), (0,)), ((np.ones(3), 2.0), (2,)))),
     Row("thought_rewards", thoughts.thought_rewards, _paid, stopped=(0, 2, 3, 4), masked={1: (0,)},
-        low_precision=(0, 3), degenerate=(((_NAN, np.zeros(4), 1.0, 0.5, 0.5), _zeros), ((np.ones(4), np.ones(4), 0.0, -2.0, 0.5), _zeros),
+        low_precision=(0, 3), degenerate=(
+            ((_NAN, np.zeros(4), 1.0, 0.5, 0.5), _zeros), ((np.ones(4), np.ones(4), 0.0, -2.0, 0.5), _zeros),
                     ((np.zeros(4), np.array([0, 0, 1, 0]), 1.0, 0.5, 0.5), _zeros))),
     Row("thought_advantage", steps.thought_advantage, degenerate=(
         (_NOBODY, _zeros), (_ALL_WRONG, _zeros), (_ALL_RIGHT, ([[0, -1, 0], [-1, -1, 0]],)), (_ALONE, ([[-1, 0, 0]],))),
