@@ -287,8 +287,8 @@ class TextWorld(NamedTuple):
     observation_length: O.
     action_length: A; the last token of an action ends the turn, and the turn's reward sits on it.
     vocab_size: number of ids that can be read.
-    allowed: `[A, V]` bool array, which of the V ids that can be drawn may stand at each place of an action (a single one
-      is forced: its log-probability is 0); None allows all.
+    allowed: `[A, vocab_size]` bool array, which ids may stand at each place of an action (a single one is forced: its
+      log-probability is 0); None allows all. A model may be able to draw the first V ids only.
     pad_id: the id that fills unused places.
   """
 

@@ -1,9 +1,10 @@
 """The multi-turn guide: estimators and reward density on a text adventure whose episodes are one token sequence each.
 
 All estimators are computed and mixed by weights, dense and sparse rewards likewise, and instance sets are chosen by an
-index: every arm is a lane of one compiled program (arXiv:2510.01132).
+index: every arm, and every lane of the study, is the same program with other numbers (arXiv:2510.01132).
 """
 
+from collections.abc import Callable
 import functools
 
 import jax
@@ -13,60 +14,45 @@ import numpy as np
 
 from rlcore import advantages, losses, rewards, segments, stats
 from rlcore.envs import mini_quest
-from rlcore.models import recurrent
+from rlcore.models import decoder
 from rlcore.policies import multi_turn
-from rlcore.training import control
+from rlcore.training import budget, control, loop, sweep
 from rlcore.training import state as state_lib
-from rlcore.types import Array, Experiment, PyTree, Rewards, Trajectory
+from rlcore.types import Array, Experiment, Metrics, PyTree, Rewards, Trajectory
 
-
-@functools.cache
-def instance_sets(sizes: tuple[tuple[int, int, int], ...], train: int, test: int, seed: int) -> PyTree:
-  """Draws the instances of every size (rooms, objects, sub-goals): `(train, test, plans of train)`, sets first."""
-  drawn = [mini_quest.draw_quests(seed, train + test, rooms=r, objects=o, goals=q) for r, o, q in sizes]
-  quests, plans = jax.tree.map(lambda *x: np.stack(x), *drawn)
-  part = lambda tree, where: jax.tree.map(lambda x: x[:, where], tree)
-  return part(quests, slice(train)), part(quests, slice(train, None)), plans[:, :train]
+ESTIMATORS = ("ppo", "rloo", "grpo", "reinforce", "reinforce_fixed")
 
 
 def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
   """Composes one arm: `config.weights` picks the estimator, `config.dense` the density of the rewards."""
-  world = mini_quest.make_mini_quest()
+  world = mini_quest.make_mini_quest(num_turns=config.num_turns)
   turn = world.observation_length + world.action_length
-  model = recurrent.make_gru(recurrent.GRUConfig(
-      vocab_size=mini_quest.DRAWABLE, input_size=world.vocab_size,
-      context=world.prompt_length + world.num_turns * turn, dim=config.dim))
-  agent = multi_turn.make_token_agent(model, world, critic_dim=config.dim)
-  train, test, plans = instance_sets(tuple(map(tuple, config.sizes)), config.train, config.test, config.instance_seed)
-  pick = lambda tree, chosen: jax.tree.map(lambda x: jnp.asarray(x)[jnp.asarray(chosen, jnp.int32)], tree)
-
-  def draw(tree, chosen, count, key):
-    """Draws `count` different instances of the chosen set."""
-    own = pick(tree, chosen)
-    index = jax.random.permutation(key, jax.tree.leaves(own)[0].shape[0])[:count]
-    return jax.tree.map(lambda x: x[index], own)
+  model = decoder.make_decoder(decoder.DecoderConfig(
+      vocab_size=world.vocab_size, context=world.prompt_length + world.num_turns * turn, **config.model))
+  train, test, plans = instance_sets(
+      tuple(map(tuple, config.sizes)), config.train, config.test, config.num_turns // 2, config.instance_seed)
 
   def demonstrations(key):
-    """The first `config.demos` solutions of the train set, all of them every time."""
-    del key
-    own, actions = pick((train, plans), config.train_set)
-    most = config.most_demos
+    """Solutions of the first `config.demos` instances of the training set; with none the warm-up does nothing."""
+    index = jax.random.uniform(key, (config.warmup.batch_size,)) * config.demos
+    quests, actions = _chosen((train, plans), config.train_set, index)
     play = lambda quest, plan: multi_turn.replay(world, jax.random.key(0), quest, plan, jnp.sum(plan[:, 0] >= 0))
-    shown = jax.vmap(play)(*jax.tree.map(lambda x: x[:most], (own, actions)))
-    shown = jax.tree.map(lambda x: x[:, 0], jax.vmap(multi_turn.as_trajectory)(shown))
-    return shown.replace(mask=shown.mask * (jnp.arange(most) < config.demos)[:, None])
+    shown = jax.vmap(multi_turn.as_trajectory)(jax.vmap(play)(quests, actions))
+    shown = jax.tree.map(lambda x: x[:, 0], shown)
+    return shown.replace(mask=shown.mask * (config.demos > 0))
 
-  ppo = lambda rewards, batch: jax.vmap(functools.partial(advantages.gae, gamma=1.0, lam=1.0))(
-      rewards.process, batch.value_t, batch.mask)
+  def draw(tree, chosen, total, count, key):
+    return _chosen(tree, chosen, jax.random.permutation(key, total)[:count])
+
   parts = control.ControlParts(
-      agent=agent,
-      instances=functools.partial(draw, train, config.train_set, config.groups),
-      test_instances=functools.partial(draw, test, config.test_set, config.probe),
-      probe=config.probe > 0,
+      agent=multi_turn.make_token_agent(model, world, critic_dim=config.model.dim),
+      instances=functools.partial(draw, train, config.train_set, config.train, config.groups),
+      test_instances=functools.partial(draw, test, config.test_set, config.test, config.probe),
+      probe=True,
       optimizer=state_lib.make_optimizer(config.lr, max_grad_norm=None),
       reward_transform=rewards.stateless(functools.partial(turn_rewards, config.dense)),
       advantage_estimator=functools.partial(mixed_advantage, config.weights),
-      value_target=lambda rewards, batch: ppo(rewards, batch)[1],
+      value_target=advantages.gae_returns,
       value_coef=config.value_coef * config.weights.ppo,
       policy_loss=functools.partial(losses.clip_policy_loss, clip_low=config.clip, clip_high=config.clip),
       entropy_coef=config.entropy_coef,
@@ -81,17 +67,36 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
   return control.make_control_experiment(parts)
 
 
+@functools.cache
+def instance_sets(
+    sizes: tuple[tuple[int, int, int], ...], train: int, test: int, longest: int,
+    seed: int) -> tuple[PyTree, PyTree, np.ndarray]:
+  """Draws instances of every size (rooms, objects, sub-goals): `(train, test, plans of train)` of `[sets, N, ...]`."""
+  drawn = [mini_quest.draw_quests(seed, train + test, rooms=rooms, objects=objects, goals=goals, longest=longest)
+           for rooms, objects, goals in sizes]
+  quests, plans = jax.tree.map(lambda *x: np.stack(x), *drawn)
+  part = lambda where: jax.tree.map(lambda x: x[:, where], quests)
+  return part(slice(train)), part(slice(train, None)), plans[:, :train]
+
+
+def _chosen(tree: PyTree, chosen: Array | float, index: Array) -> PyTree:
+  """Picks instances of one set; both may be float32, as numbers that a sweep traces are."""
+  chosen, index = jnp.asarray(chosen).astype(jnp.int32), index.astype(jnp.int32)
+  return jax.tree.map(lambda x: jnp.asarray(x)[chosen, index], tree)
+
+
 def turn_rewards(dense: Array | float, raw: Rewards, batch: Trajectory) -> Rewards:
   """Puts sparse rewards (`dense` 0) or dense ones (1) on the last tokens of the turns of a group."""
   info, tokens = batch.info, batch.mask.shape[1]
 
-  def one(final, turns, mask, ends):
+  def one(final, turns, mask, ends, possible):
     sparse = rewards.sparse_turn_rewards(final, mask)
-    each = rewards.dense_turn_rewards(turns, mask, final > 0, mini_quest.GOALS)
+    each = rewards.dense_turn_rewards(turns, mask, final > 0, possible)
     return segments.step_rewards_to_tokens(dense * each + (1 - dense) * sparse, ends, mask, tokens)
 
-  process = jax.vmap(one)(raw.outcome, info["turn_rewards"], info["turn_mask"], info["turn_end"])
-  return raw.replace(process=process)
+  process = jax.vmap(one)(
+      raw.outcome, info["turn_rewards"], info["turn_mask"], info["turn_end"], info["num_goals"].astype(jnp.float32))
+  return Rewards(outcome=jnp.zeros_like(raw.outcome), process=process)
 
 
 def mixed_advantage(weights: ml_collections.ConfigDict, rewards: Rewards, batch: Trajectory) -> Array:
@@ -101,18 +106,53 @@ def mixed_advantage(weights: ml_collections.ConfigDict, rewards: Rewards, batch:
   """
   tokens, mask = rewards.process, batch.mask
   whiten = functools.partial(stats.whiten, mask=mask, axis_name=control.GROUPS)
-  returns = stats.masked_sum(tokens, mask, axis=1)
   kinds = dict(
-      ppo=whiten(jax.vmap(advantages.gae)(tokens, batch.value_t, mask)[0]),
+      ppo=whiten(advantages.gae_advantages(rewards, batch)),
       rloo=advantages.trajectory_rloo(tokens, mask),
-      grpo=advantages.broadcast_to_tokens(advantages.group_advantage(returns), mask),
+      grpo=advantages.group_relative(rewards, batch),
       reinforce=whiten(jax.vmap(advantages.reinforce_pp_returns)(tokens, mask)),
       reinforce_fixed=whiten(jax.vmap(advantages.reward_to_go)(tokens, mask)))
-  return sum(weights[name] * value for name, value in kinds.items())
+  return sum(weights[name] * kinds[name] for name in ESTIMATORS)
 
 
-def describe(raw: Rewards, shaped: Rewards, batch: Trajectory, credit: Array) -> dict[str, Array]:
+def describe(raw: Rewards, shaped: Rewards, batch: Trajectory, credit: Array) -> Metrics:
   """Reports turns and sub-goals of an episode."""
   del raw, shaped, credit
   total = lambda name: jnp.mean(jnp.sum(batch.info[name], -1))
   return {"turns": total("turn_mask"), "goals": total("turn_rewards")}
+
+
+def make_study(config: ml_collections.ConfigDict) -> Callable[[Array], Metrics]:
+  """Builds the runs that are reported beside the verdict: more estimators, transfer, and the SFT:RL budget.
+
+  Args:
+    config: reads `study.cases`, pairs of a name and pairs of a dotted key and its number; `study.steps`;
+      `study.budget`, in episodes, from which a case that names `demos` pays for them by `sft_rl_split`; and what
+      `make_experiment` reads.
+
+  Returns:
+    `study(key) -> metrics`: for each case the test success at the start (of the first tenth of the updates) and at the
+    end (of the last tenth that its budget pays for), and the area under its curve up to there.
+  """
+  cases, base = {name: dict(case) for name, case in config.study.cases}, sweep.flatten(config)
+  keys = sorted({key for case in cases.values() for key in case})
+  values = np.array([[case.get(key, base[key]) for key in keys] for case in cases.values()], np.float32)
+  steps, tenth = config.study.steps, max(config.study.steps // 10, 1)
+
+  def success(values, key):
+    own = config.copy_and_resolve_references()
+    with own.unlocked(), own.ignore_type():
+      own.update_from_flattened_dict(dict(zip(keys, values)))
+    return loop.train(make_experiment(own), steps)(key)[1]["test_success"]
+
+  def study(key: Array) -> Metrics:
+    curves = jax.vmap(success, (0, None))(values, key)
+    metrics = {}
+    for (name, case), curve in zip(cases.items(), curves):
+      episodes = budget.sft_rl_split(config.study.budget, case.get("demos", 0))
+      stop = min(episodes // (config.groups * config.group_size), steps)
+      metrics |= {f"{name}/start": jnp.mean(curve[:tenth]), f"{name}/end": jnp.mean(curve[max(stop - tenth, 0):stop]),
+                  f"{name}/area": jnp.mean(curve[:stop])}
+    return metrics
+
+  return study

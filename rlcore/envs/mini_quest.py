@@ -118,7 +118,8 @@ def _step(state: QuestState, action: Array):
   won = done == quest.num_goals
   useful = goes | takes | puts | (verb == _LOOK)
   feedback = jnp.where(deed, 2, jnp.where(useful, 0, 1))
-  return state, _observe(state, feedback), deed.astype(jnp.float32), won | (turn >= quest.limit), {"won": won}
+  return state, _observe(state, feedback), deed.astype(jnp.float32), won | (turn >= quest.limit), {
+      "won": won, "num_goals": quest.num_goals}
 
 
 def decode(tokens) -> str:
@@ -129,8 +130,8 @@ def decode(tokens) -> str:
 def make_mini_quest(*, num_turns: int = 12) -> TextWorld:
   """Makes the world; its params are a `Quest`, and one vocabulary serves every size.
 
-  The world's reward is 1 for each sub-goal done, and `info["won"]` says whether all are. An episode ends when they are,
-  or at the quest's own limit, which is a failure.
+  The world's reward is 1 for each sub-goal done; `info["won"]` says whether all are, `info["num_goals"]` how many there
+  are. An episode ends when they are done, or at the quest's own limit, which is a failure.
 
   Args:
     num_turns: S, static, no less than the limit of any quest played.
@@ -141,7 +142,7 @@ def make_mini_quest(*, num_turns: int = 12) -> TextWorld:
 
   Reference: multi-turn guide, arXiv:2510.01132 (after its TextWorld tasks of w rooms, o objects and q sub-goals).
   """
-  ids = np.arange(DRAWABLE)
+  ids = np.arange(len(WORDS))
   allowed = np.stack([ids < len(VERBS), (ids >= _DIRECTION) & (ids <= NOTHING), ids == EOS])
   return TextWorld(
       reset=_reset, step=_step, decode=decode, num_turns=num_turns, prompt_length=3 * GOALS,

@@ -38,8 +38,8 @@ def token_log_probs(
     temperature: divides the logits; that of sampling, so that the results are those of the sampler. (Top-k and top-p
       are not undone: what they cut off has a log-probability here.)
     valid: like `tokens`, 1 where `tokens` is part of the sequence, `mask` or not; None means `mask`.
-    allowed: `[T, V]` or None, > 0 where a token may stand at a place of a response; the others have no probability (about
-      -1e30 is the log of it), and what is forced has log-probability 0.
+    allowed: `[T, V]` or None, > 0 where a token may stand at a place of a response; the others have no probability
+      (about -1e30 is the log of it), and what is forced has log-probability 0.
     chunk_size: tokens of the batch at a time (static), at least one place of every response.
     with_entropy: also return the entropy of each place's distribution (static).
 
@@ -104,7 +104,7 @@ def hidden_log_probs(
     chunk_size: int = 128,
     with_entropy: bool = False,
 ) -> Array | tuple[Array, Array]:
-  """Does the second half of `token_log_probs`: scores tokens given the hidden states `[..., T, D]` that predict them."""
+  """Scores tokens given the hidden states `[..., T, D]` that predict them: the second half of `token_log_probs`."""
   rows = lambda x: x.reshape(-1, *x.shape[tokens.ndim - 1:])
   out = _chunked(model, params, rows(hidden), rows(tokens), rows(mask > 0), allowed, temperature, chunk_size,
                  with_entropy)

@@ -41,16 +41,25 @@ class Episodes:
   info: PyTree
 
 
-def token_mask(world: TextWorld, num_turns: int) -> Array:
-  """Returns `[T, V]`, > 0 where a token may stand at a place of `num_turns` turns; or None if all may.
+def _allowed(world: TextWorld, model: LanguageModel) -> Array | None:
+  return None if world.allowed is None else jnp.asarray(world.allowed)[:, :model.vocab_size] > 0
 
-  The places of observation tokens allow everything: they do not count.
+
+def token_mask(world: TextWorld, model: LanguageModel, num_turns: int) -> Array | None:
+  """Says which tokens may stand at each place of an episode, for `token_log_probs`.
+
+  Args:
+    world: where the actions are taken.
+    model: whose V tokens are drawn.
+    num_turns: S.
+
+  Returns:
+    `[T, V]` bool; the places of observations, which do not count, allow everything. None if the world does.
   """
-  if world.allowed is None:
+  allowed = _allowed(world, model)
+  if allowed is None:
     return None
-  allowed = jnp.asarray(world.allowed)
-  turn = jnp.concatenate([jnp.ones((world.observation_length, allowed.shape[1]), bool), allowed > 0])
-  return jnp.tile(turn, (num_turns, 1))
+  return jnp.tile(jnp.pad(allowed, ((world.observation_length, 0), (0, 0)), constant_values=True), (num_turns, 1))
 
 
 def _run_turns(world: TextWorld, act, actor, start, num_turns: int):
@@ -115,7 +124,7 @@ def play(
 
   Returns:
     `Episodes` with a leading `[B]`; `rollouts.prompt` is `[B, P]`, and the log-probabilities are those of
-    `token_log_probs` with `allowed=token_mask(world, S)`.
+    `token_log_probs` with `allowed=token_mask(world, model, S)`.
 
   Raises:
     ValueError: if prompt and turns do not fit the model's context.
@@ -129,7 +138,7 @@ def play(
   reset = jax.vmap(jax.vmap(world.reset, (0, None)))
   state, prompt, prompt_mask, observation = reset(reset_keys, instances)
   prompt, prompt_mask = prompt[:, 0], prompt_mask[:, 0]
-  allowed = None if world.allowed is None else jnp.asarray(world.allowed) > 0
+  allowed = _allowed(world, model)
 
   def feed(carry, token, index):
     return model.step(params, carry[1], token, index)
@@ -276,7 +285,7 @@ def make_token_agent(
     turns = trajectory.mask.shape[0] // (world.observation_length + world.action_length)
     log_probs, entropy = log_probs_lib.hidden_log_probs(
         model, params["policy"], hidden, one(trajectory.action), one(trajectory.mask), temperature=temperature,
-        allowed=token_mask(world, turns), with_entropy=True)
+        allowed=token_mask(world, model, turns), with_entropy=True)
     values = heads.value_head(params["value"], hidden[0]) if "value" in params else jnp.zeros_like(log_probs[0])
     return Scores(log_probs[0], entropy[0], values)
 

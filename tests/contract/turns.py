@@ -52,7 +52,8 @@ ROWS = [
     Row("dense_turn_rewards[won]", turns.dense_turn_rewards, _won, stopped=(0, 3), masked={1: (0,)},
         low_precision=(0,), degenerate=(
             ((_REWARDS, _ALL, True, 5.0), ([0.5, 0, 0.5, 0],)), ((_JUNK, _NONE, True, 5.0), (_NONE,)),
-            ((-_REWARDS, _ALL, True, 5.0), (-_REWARDS,)), ((_REWARDS, np.array([1, 1, 0, 1]), 1, 5.0), ([1, 0, 0, 0],)))),
+            ((-_REWARDS, _ALL, True, 5.0), (-_REWARDS,)),
+            ((_REWARDS, np.array([1, 1, 0, 1]), 1, 5.0), ([1, 0, 0, 0],)))),
     Row("dense_turn_rewards[lost]", turns.dense_turn_rewards, _lost, stopped=(0, 3), masked={1: (0,)},
         low_precision=(0,), degenerate=(
             ((_REWARDS, _ALL, False, 5.0), ([0.2, 0, 0.2, 0],)), ((_JUNK, _NONE, False, 0.0), (_NONE,)),
