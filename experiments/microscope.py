@@ -24,7 +24,7 @@ from experiments import launch
 from rlcore.training import checkpoints, microscope, programs
 from rlcore.training.errors import RunError
 from rlcore.training.workdir import CHECKPOINTS
-from rlcore.types import AdvantageEstimator, Inspection, PyTree, Rewards, Rollouts
+from rlcore.types import AdvantageEstimator, Experiment, Inspection, PyTree, Rewards, Rollouts
 
 RUN = flags.DEFINE_string("run", None, "Directory of a run, as `experiments.run` writes it.")
 STEP = flags.DEFINE_integer("step", None, "Step of the checkpoint; default the latest.")
@@ -61,8 +61,7 @@ def main(_) -> int:
   if experiment.inspection is None:
     raise RunError(f"{run} is a run of {config.experiment}, which is no language experiment: "
                    "it has no groups of token responses to look at")
-  template = programs.init_state(experiment, jax.random.key(config.get("seed", 0)))
-  state, step = restore(run, template, STEP.value)
+  state, step = restore(run, experiment, STEP.value, config.get("seed", 0))
   named = module.microscope_estimators(config) if hasattr(module, "microscope_estimators") else {}
   look = examine(experiment.inspection, state, named, PROBLEMS.value)
   page = write(experiment.inspection, look, PROMPT.value, title=run.name,
@@ -97,7 +96,7 @@ def read_run(directory: str | None) -> tuple[pathlib.Path, ml_collections.Config
   return run.resolve(), ml_collections.ConfigDict(config).lock()
 
 
-def restore(run: pathlib.Path, template: PyTree, step: int | None) -> tuple[PyTree, int]:
+def restore(run: pathlib.Path, experiment: Experiment, step: int | None, seed: int) -> tuple[PyTree, int]:
   """Reads a checkpoint (None: the latest) and leaves the run as it is: `(state, step)`.
 
   Raises:
@@ -107,13 +106,11 @@ def restore(run: pathlib.Path, template: PyTree, step: int | None) -> tuple[PyTr
   if not any(directory.glob("[0-9]*")):
     raise RunError(f"{run} has no checkpoint yet; the first one is saved after the warm-up or checkpoint_every updates")
   if not launch.DEBUG.value:
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of what is asked of it, that the directory is read-only
+    logging.set_verbosity(logging.FATAL)  # Orbax tells of what is asked of it, and of what ends in our one line
   checkpointer = checkpoints.Checkpointer(directory, read_only=True)
   try:
-    step = checkpointer.steps()[-1] if step is None and checkpointer.steps() else step
-    if step is None:
-      raise RunError(f"{run} has no finished checkpoint")
-    return checkpointer.restore(step, template), step
+    step = checkpointer.latest() if step is None else checkpointer.check(step)
+    return checkpointer.restore(step, programs.init_state(experiment, jax.random.key(seed))), step
   finally:
     checkpointer.close()
 

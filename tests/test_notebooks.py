@@ -19,4 +19,6 @@ def test_notebook(path, monkeypatch):
   outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
   pictures = [o for o in outputs if "image/png" in o.get("data", {})]
   assert len(pictures) >= 2, "the curves and the tree"
+  frames = [o["data"]["text/html"] for o in outputs if "<iframe srcdoc" in o.get("data", {}).get("text/html", "")]
+  assert len(frames) == 1 and "Credit microscope" in frames[0] and "TEMPO" in frames[0]
   assert any("held out, after" in o.get("text", "") for o in outputs)

@@ -13,7 +13,9 @@ What was cut to fit minutes on one core: 16 problems x 8 samples an update (the 
 (150) and 500 cloning updates of 64 scripted episodes (2000 of 256 steps). The end of a run is its last 10 updates.
 
 What to know of it. Advantages are whitened over the batch (rewards are not). A seed draws the right moves as well as
-the weights. Delta alone is not tuned into working: its reward-to-go pays for not stopping.
+the weights. Delta alone is not tuned into working: its reward-to-go pays for not stopping, and it is farmed too (end
+success 0.25, 83 % RESTATE). With alpha 0.1 raw scores still cost; divided by the length they leave success at 0.93 but
+make proofs three times as long. Nearly all arms chose the largest rate of the grid, so a wider one may move them all.
 """
 
 import ml_collections

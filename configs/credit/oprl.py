@@ -3,9 +3,9 @@
     python -m experiments.run --config=configs/credit/oprl.py          one run
     python -m experiments.reproduce --config=configs/credit/oprl.py    the comparison and its verdict
 
-Eight tasks of eight turns; three hidden (room, action) pairs must be found, a fourth ends the episode. Tasks, weights and
-episodes are redrawn with each seed and are the same for all arms, which share one compiled program; the learning rate,
-common to policy and reward model, is chosen for each arm on seeds 100 and 101, judged on seeds 0-9. Beside RLOO:
+Eight tasks of eight turns; three hidden (room, action) pairs must be found, a fourth ends the episode. Tasks, weights
+and episodes are redrawn with each seed and are the same for all arms, which share one compiled program; the learning
+rate, common to policy and reward model, is chosen for each arm on seeds 100 and 101, judged on seeds 0-9. Beside RLOO:
 `shuffled` has OPRL's step rewards permuted inside each trajectory (the same magnitudes, no credit), `mean` scores
 trajectories by the mean of their rewards as the paper's code does, `pointwise` fits outcomes as PRIME does. The
 unverifiable case, where a judge blurs the outcome with noise of standard deviation 0.3 and pairs go by its score, is
@@ -87,7 +87,8 @@ def verdict(result) -> tuple[str, str]:
   arms = result["variants"][results.judged_variant(result)]["arms"]
   tell = lambda x: f"{x.mean:+.3f} [{x.low:+.3f}, {x.high:+.3f}]"
   told = "area under the success curve " + ", ".join(f"{tell(x)} over {arm}" for arm, x in gains.items())
-  told += "".join(f"; {arm} {tell(results.compare(result, 'rloo', method=arm))} over rloo" for arm in ("mean", "pointwise"))
+  told += "".join(
+      f"; {arm} {tell(results.compare(result, 'rloo', method=arm))} over rloo" for arm in ("mean", "pointwise"))
   told += f"; with a noisy judge {tell(results.compare(result, 'rloo_judged', method='oprl_judged'))}"
   told += f"; rank correlation with the true credit {np.mean(arms['oprl']['values']['mean:credit_rank']):+.2f}"
   enough = len(result["claim"]["seeds"]) >= results.FEWEST_SEEDS

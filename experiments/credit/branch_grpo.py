@@ -19,14 +19,18 @@ import numpy as np
 from rlcore import advantages, models, policies, tasks
 from rlcore.training import diffusion, plots, results
 from rlcore.training import state as state_lib
+from rlcore.training.errors import RunError
 from rlcore.types import DenoisingTask, Experiment
 
 
 def make_task(config: ml_collections.ConfigDict) -> DenoisingTask:
   """Makes the task that `config.world` names."""
   if config.world == "digits":
-    from rlcore.tasks import digits  # needs the extra `digits`
-    return digits.make_digits(config.label_noise)
+    from rlcore.tasks import digits
+    try:
+      return digits.make_digits(config.label_noise)
+    except ImportError as error:  # the extra is missing, and the error says which
+      raise RunError(str(error)) from error
   if config.world != "rings":
     raise ValueError(f'world={config.world!r} is neither "rings" nor "digits"')
   return tasks.make_rings()
@@ -83,7 +87,12 @@ def figure(result: Mapping, path: str | pathlib.Path):
   left, right = top.subplots(1, 2, sharey=True)
   plots.plot_arms(left, curves, title="reward of fresh samples against cost", y_label="reward", costs=costs,
                   x_label="thousand network evaluations for one tree (or 16 chains)")
-  left.axhline(0.9 * np.mean(baseline["values"]["tail:reward"]), color="0.3", linewidth=1, linestyle=":")
+  level = 0.9 * np.mean(baseline["values"]["tail:reward"])
+  left.axhline(level, color="0.3", linewidth=1, linestyle=":")
+  left.set(xscale="log")
+  left.xaxis.set_major_formatter("{x:g}")
+  left.annotate(f"0.9 of {claim['baselines'][0]}'s final reward", (1, level), (0, -3), ha="right", va="top",
+                xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=8, color="0.3")
   plots.plot_arms(right, curves, title="against updates", stride=baseline["curve"]["stride"])
   right.get_legend().remove()
   panels = (("before", baseline, 0), (claim["baselines"][0], baseline, 1), (claim["method"], method, 1))
@@ -91,7 +100,7 @@ def figure(result: Mapping, path: str | pathlib.Path):
     draw(axes, np.array(arm["kept"]["eval/samples"][when]))
     numbers = (f"{key.removeprefix('eval/').replace('_', ' ')} {x[when]:.2f}" for key, x in arm["kept"].items()
                if key != "eval/samples")
-    axes.set_title(f"{title}: {', '.join(numbers)}", fontsize=9, loc="left", fontweight="bold")
+    axes.set_title(f"{title}: {', '.join(numbers)}", fontsize=8, loc="left", fontweight="bold")
   picture.suptitle(f"{claim['paper']}: {result['verdict']}", fontsize=12, fontweight="bold")
   picture.savefig(path, dpi=110)
 

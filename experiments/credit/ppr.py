@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from rlcore import advantages, losses, rewards, stats
+from rlcore import advantages, losses, policies, rewards, stats
 from rlcore.envs import relation_hops as hops
-from rlcore.policies import actor_critic
 from rlcore.training import control
 from rlcore.training import state as state_lib
 from rlcore.types import Array, Experiment, Metrics, Rewards, Trajectory
@@ -25,7 +24,7 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
   key = jax.random.fold_in(jax.random.key(config.seed), 1)
   world = hops.make_walked_hops(sizes)
   parts = control.ControlParts(
-      agent=actor_critic.make_actor_critic(world, hidden=config.hidden),
+      agent=policies.make_actor_critic(world, hidden=config.hidden),
       instances=functools.partial(_draw, config, key, number=config.episodes),
       optimizer=state_lib.make_optimizer(config.lr, max_grad_norm=None),
       reward_transform=rewards.stateless(functools.partial(_with_step_rewards, config)),
@@ -50,14 +49,13 @@ def _draw(config: ml_collections.ConfigDict, key: Array, draw_key: Array, *, num
   return jax.vmap(lambda key: hops.sample_question(key, graph, sizes))(keys)
 
 
-def _scripted(config: ml_collections.ConfigDict, graph: Array, key: Array, skill: float | Array) -> Trajectory:
+def _scripted(config: ml_collections.ConfigDict, graph: Array, key: Array, skill: float) -> Trajectory:
   """Plays one episode by the script."""
   sizes = hops.Sizes(**config.world)
   question_key, play_key = jax.random.split(key)
-  logits = lambda _, observation: hops.script_logits(observation, sizes, skill=skill)
-  value = lambda _, observation: jnp.zeros(())
+  script = functools.partial(hops.follow_chain, skill=skill)
   question = hops.sample_question(question_key, graph, sizes)
-  return actor_critic.rollout(hops.make_walked_hops(sizes), logits, value, (), play_key, question)
+  return policies.scripted_rollout(hops.make_walked_hops(sizes), script, play_key, question)
 
 
 def _demonstrations(config: ml_collections.ConfigDict, key: Array, draw_key: Array) -> Trajectory:

@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from rlcore import advantages, losses, rewards, stats
+from rlcore import advantages, losses, policies, rewards, stats
 from rlcore.envs import relation_hops as hops
-from rlcore.policies import actor_critic, branching
 from rlcore.training import control, loop
 from rlcore.training import state as state_lib
 from rlcore.types import Array, Experiment, Metrics, Rewards, Trajectory
@@ -32,11 +31,11 @@ def _parts(config: ml_collections.ConfigDict, key: Array) -> control.ControlPart
   sizes = hops.Sizes(**config.world)
   world = hops.make_planned_hops(sizes, flip=config.flip)
   agent = functools.partial(
-      actor_critic.make_actor_critic, world, hidden=config.hidden, critic=False,
+      policies.make_actor_critic, world, hidden=config.hidden, critic=False,
       policy_mask=functools.partial(hops.legal_tokens, sizes=sizes))
   rollout = functools.partial(
-      branching.branching_rollout, candidates=config.group_size, tokens=TOKENS, choose=functools.partial(_choose, config),
-      branch=config.branch)
+      policies.branching_rollout, candidates=config.group_size, tokens=TOKENS, branch=config.branch,
+      choose=functools.partial(_choose, config))
   return control.ControlParts(
       agent=agent(),
       instances=functools.partial(_draw, config, key, number=config.questions),

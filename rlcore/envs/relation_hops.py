@@ -253,24 +253,24 @@ def make_walked_hops(sizes: Sizes = Sizes(budget=8)) -> World:
   return World(reset, step, sizes.relations + sizes.entities, _common_size(sizes) + sizes.budget, sizes.budget)
 
 
-def script_logits(observation: Array, sizes: Sizes = Sizes(budget=8), *, skill: float | Array = 0.6) -> Array:
-  """Plays `make_walked_hops` by a script that knows the chain: queries it in order, then answers the known entity.
+def follow_chain(key: Array, state: HopsState, question: Question, *, skill: float | Array = 0.6) -> Array:
+  """Acts in `make_walked_hops` by a script: queries the chain in order, then answers the known entity.
 
   Args:
-    observation: of the world.
-    sizes: of the world.
-    skill: probability of doing the right thing; else the action is uniform over all.
+    key: PRNG key.
+    state: of the world.
+    question: the instance.
+    skill: probability of doing that; else the action is uniform over all.
 
   Returns:
-    `[R + E]` float32, log-probabilities.
+    int32[], an action.
   """
-  widths = sizes.entities, sizes.hops * sizes.relations, sizes.entities
-  _, chain, known, queries = jnp.split(observation, np.cumsum(widths))
-  queries = jnp.argmax(queries)
-  relation = jnp.argmax(chain.reshape(sizes.hops, -1)[jnp.minimum(queries, sizes.hops - 1)])
-  right = jnp.where(queries < sizes.hops, relation, sizes.relations + jnp.argmax(known))
-  count = sizes.relations + sizes.entities
-  return jnp.log(skill * jax.nn.one_hot(right, count) + (1 - skill) / count)
+  (entities, relations), hops = question.graph.shape, question.chain.shape[0]
+  relation = question.chain[jnp.minimum(state.step, hops - 1)]
+  right = jnp.where(state.step < hops, relation, relations + state.known)
+  skill_key, act_key = jax.random.split(key)
+  return jnp.where(jax.random.bernoulli(skill_key, skill), right,
+                   jax.random.randint(act_key, (), 0, relations + entities))
 
 
 def _common_size(sizes: Sizes) -> int:

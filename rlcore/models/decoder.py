@@ -17,6 +17,7 @@ import numpy as np
 from rlcore.types import Array, LanguageModel, PyTree
 
 
+_FEW = 64  # rows up to which the product with the embedding is taken as in a step
 _MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 
 
@@ -128,19 +129,32 @@ def _rotate(config: DecoderConfig, x: Array, rotation: tuple[Array, Array]) -> A
   return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).astype(config.dtype)
 
 
+@jax.custom_vjp
+def _product(x: Array, weight: Array) -> Array:
+  """Multiplies `[rows, inputs]` by `[inputs, outputs]`."""
+  return x @ weight
+
+
+def _product_gradient(saved, change):
+  """Turns the narrower factor of the weight's gradient by itself: a product over the rows of both is slow on a CPU."""
+  x, weight = saved
+  barrier, wide = jax.lax.optimization_barrier, x.shape[1] < change.shape[1]
+  return change @ weight.T, barrier(x.T) @ change if wide else barrier(barrier(change.T) @ x).T
+
+
+_product.defvjp(lambda x, weight: (x @ weight, (x, weight)), _product_gradient)
+
+
 def _matmul(config: DecoderConfig, x: Array, weight: Array) -> Array:
-  # flat rows: the gradient of `weight` is then one product that needs no transposed copy
-  flat = x.reshape(-1, x.shape[-1]) @ weight.astype(config.dtype)
-  return flat.reshape(*x.shape[:-1], -1)
+  return _product(x.reshape(-1, x.shape[-1]), weight.astype(config.dtype)).reshape(*x.shape[:-1], -1)
 
 
-def _matmul_few(config: DecoderConfig, x: Array, weight: Array) -> Array:
-  """Multiplies few rows by `weight [outputs, inputs]`, which the product then reads once and in order.
-
-  The barriers keep the compiler from turning the product around again.
-  """
+def _matmul_few(config: DecoderConfig, x: Array, weight: Array, dtype=None) -> Array:
+  """Multiplies few rows by `weight [outputs, inputs]`, which the product then reads once and in order."""
+  # without the barriers the compiler turns the product around again
   columns = jax.lax.optimization_barrier(x.reshape(-1, x.shape[-1]).T)
-  return jax.lax.optimization_barrier(weight.astype(config.dtype) @ columns).T.reshape(*x.shape[:-1], -1)
+  out = jnp.matmul(weight.astype(config.dtype), columns, preferred_element_type=dtype)
+  return jax.lax.optimization_barrier(out).T.reshape(*x.shape[:-1], -1)
 
 
 def _queries_keys_values(config: DecoderConfig, layer: PyTree, x: Array, rotation: PyTree,
@@ -248,12 +262,9 @@ def hidden(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array) ->
 
 def logits(config: DecoderConfig, params: PyTree, hidden: Array) -> Array:
   """Maps `[..., D]` to `[..., V]` float32."""
-  if config.tie_embeddings and hidden.size <= 128 * config.dim:
-    return _matmul_few(config, hidden, params["embed"])
-  if config.tie_embeddings:
-    weight, axis = params["embed"], 1
-  else:
-    weight, axis = params["unembed"], 0
+  if config.tie_embeddings and hidden.size <= _FEW * config.dim:
+    return _matmul_few(config, hidden, params["embed"], jnp.float32)
+  weight, axis = (params["embed"], 1) if config.tie_embeddings else (params["unembed"], 0)
   dims = (((hidden.ndim - 1,), (axis,)), ((), ()))
   return jax.lax.dot_general(hidden, weight.astype(config.dtype), dims, preferred_element_type=jnp.float32)
 
@@ -271,7 +282,8 @@ def prefill(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array, g
     return dict(prompt_keys=jnp.swapaxes(keys, -2, -1), prompt_values=values, keys=(own,), values=(own,))
 
   counted = mask > 0
-  turn = lambda layer: {name: jnp.swapaxes(x, -2, -1) if name in _MATRICES else x for name, x in layer.items()}
+  turned = lambda x: jnp.swapaxes(x, -2, -1).astype(config.dtype)
+  turn = lambda layer: {name: turned(x) if name in _MATRICES else x for name, x in layer.items()}
   weights = turn(params["layers"]) if config.scan_layers else [turn(layer) for layer in params["layers"]]
   cache = dict(weights=jax.lax.optimization_barrier(weights),
                layers=layer_cache(*kv) if config.scan_layers else [layer_cache(*one) for one in kv],
@@ -288,10 +300,13 @@ def _response_rotation(config: DecoderConfig, cache: PyTree, room: int) -> tuple
 
 def extend(config: DecoderConfig, cache: PyTree, max_new_tokens: int) -> PyTree:
   """Makes room for responses of `max_new_tokens`; see `LanguageModel.extend`."""
-  # a piece beside the others: to copy the keys and values so far into a larger array takes longer than many steps
-  more = lambda pieces, room: (*pieces, jnp.zeros((*pieces[0].shape[:-2], room, config.head_dim), pieces[0].dtype))
-  more_room = max_new_tokens - cache["rotation"][0].shape[1]
-  grow_layer = lambda layer: layer | {name: more(layer[name], more_room) for name in ("keys", "values")}
+  room = max_new_tokens - cache["rotation"][0].shape[1]
+
+  def more(pieces):  # beside the others: to copy them into a larger array takes longer than many steps
+    new = jnp.zeros((*pieces[0].shape[:-2], room, config.head_dim), pieces[0].dtype)
+    return (*(x for x in pieces if x.size), new)
+
+  grow_layer = lambda layer: layer | {name: more(layer[name]) for name in ("keys", "values")}
   layers = cache["layers"]
   layers = grow_layer(layers) if config.scan_layers else [grow_layer(layer) for layer in layers]
   return cache | dict(layers=layers, rotation=_response_rotation(config, cache, max_new_tokens))
@@ -351,19 +366,21 @@ def adopt(config: DecoderConfig, cache: PyTree, rows: Array, mask: Array, width:
     return jax.lax.slice_in_dim(jnp.pad(joined, padding), -width, None, axis=axis)
 
   def grow(layer):
-    def chosen(own):  # [..., B, kv_heads, G, T, K]
+    def chosen(pieces):  # [..., B, kv_heads, G, T, K]
+      own = jnp.concatenate(pieces, -2)
       index = rows.reshape((1,) * (own.ndim - 5) + (-1, 1, 1, 1, 1))
       return jnp.take_along_axis(own[..., :length, :], index, -3)[..., 0, :, :]
     return dict(prompt_keys=join(layer["prompt_keys"], jnp.swapaxes(chosen(layer["keys"]), -2, -1), -1),
                 prompt_values=join(layer["prompt_values"], chosen(layer["values"]), -2),
-                keys=layer["keys"][..., :0, :], values=layer["values"][..., :0, :])
+                keys=(layer["keys"][0][..., :0, :],), values=(layer["values"][0][..., :0, :],))
 
   bias = jnp.concatenate([cache["prompt_bias"], jnp.where(mask > 0, 0.0, -jnp.inf)], -1)
   bias = jnp.pad(bias, ((0, 0), (max(width - bias.shape[1], 0), 0)), constant_values=-jnp.inf)[:, -width:]
   layers = cache["layers"]
-  joined = dict(layers=grow(layers) if config.scan_layers else [grow(layer) for layer in layers], prompt_bias=bias,
-                prompt_length=cache["prompt_length"] + jnp.sum(mask > 0, -1, dtype=jnp.int32))
-  return extend(config, cache | joined, 0)
+  layers = grow(layers) if config.scan_layers else [grow(layer) for layer in layers]
+  length = cache["prompt_length"] + jnp.sum(mask > 0, -1, dtype=jnp.int32)
+  cache = cache | dict(layers=layers, prompt_bias=bias, prompt_length=length)
+  return cache | dict(rotation=_response_rotation(config, cache, 0))
 
 
 def make_decoder(config: DecoderConfig) -> LanguageModel:

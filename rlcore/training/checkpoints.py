@@ -97,6 +97,19 @@ class Checkpointer:
       raise RunError(f"no intact checkpoint in {self.directory}; delete that directory to start the run anew")
     return None
 
+  def latest(self) -> int:
+    """Returns the number of the newest checkpoint; RunError where there is none."""
+    if not self.steps():
+      raise RunError(f"there is no finished checkpoint in {self.directory}")
+    return self.steps()[-1]
+
+  def check(self, step: int) -> int:
+    """Returns `step`; RunError, with those that exist, where there is no such checkpoint."""
+    if step not in self.steps():
+      there = ", ".join(map(str, self.steps())) or "none"
+      raise RunError(f"there is no checkpoint of step {step} in {self.directory}; those that exist: {there}")
+    return step
+
   def restore(self, step: int, template: PyTree) -> PyTree:
     """Returns the state of one checkpoint and leaves the directory as it is.
 
@@ -107,11 +120,8 @@ class Checkpointer:
     Raises:
       RunError: there is no such checkpoint, it cannot be read, or it belongs to a state of another structure.
     """
-    if step not in self.steps():
-      there = ", ".join(map(str, self.steps())) or "none"
-      raise RunError(f"there is no checkpoint of step {step} in {self.directory}; those that exist: {there}")
     try:
-      return self._restore(step, template)
+      return self._restore(self.check(step), template)
     except RunError:
       raise
     except Exception as error:  # as in `restore_latest`

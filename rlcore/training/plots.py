@@ -14,6 +14,7 @@ import numpy as np
 from rlcore.training.metrics import History
 
 COLOURS = ("#1f6fb4", "#d9622b", "#2a8f5b", "#8a5bb0", "#b8923a", "#5d6b78")
+FEW_ARMS = 4
 UNITS = {
     "success": "share of responses", "reward": "mean of responses", "informative_groups": "share of groups",
     "tokens": "tokens / update", "response_length": "tokens / response", "sampled_nll": "nats / token",
@@ -147,11 +148,13 @@ def plot_arms(axes: Axes, curves: Mapping[str, np.ndarray], *, title: str, y_lab
     costs: of each arm the abscissae `[N]`, instead of the updates.
     x_label: what the abscissae are.
   """
-  for (name, values), colour in zip(curves.items(), COLOURS * len(curves), strict=False):
+  for i, (name, values) in enumerate(curves.items()):
+    colour, dash = COLOURS[i % len(COLOURS)], ("-", "--", ":")[i // len(COLOURS) % 3]
     steps = first_step + stride * np.arange(values.shape[1]) if costs is None else costs[name]
     axes.fill_between(steps, np.nanmin(values, 0), np.nanmax(values, 0), color=colour, alpha=0.15, linewidth=0)
-    axes.plot(steps, np.nanmean(values, 0), color=colour, linewidth=1.8, label=f"{name} (mean, min-max)")
-  axes.legend(fontsize=8, frameon=False)
+    axes.plot(steps, np.nanmean(values, 0), dash, color=colour, linewidth=1.8, label=f"{name} (mean, min-max)")
+  below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2) if len(curves) > FEW_ARMS else {}
+  axes.legend(fontsize=7 if below else 8, frameon=False, **below)
   _tidy(axes, title, y_label)
   axes.set_xlabel(x_label, fontsize=8, color="0.35")
 
@@ -274,7 +277,9 @@ def plot_result(result: Mapping, path: str | pathlib.Path):
     path: the picture to write.
   """
   claim, variants = result["claim"], result["variants"]
-  figure = Figure(figsize=(9.5, 3.3 * len(variants)), layout="constrained")
+  count = max(len(variant["arms"]) for variant in variants.values())
+  height = 3.3 if count <= FEW_ARMS else 3.6 + 0.09 * count  # the legend of many arms stands below the curves
+  figure = Figure(figsize=(9.5, height * len(variants)), layout="constrained")
   for (name, variant), (left, right) in zip(variants.items(), figure.subplots(len(variants), 2, squeeze=False),
                                             strict=True):
     draw_variant(left, right, claim, name, variant)

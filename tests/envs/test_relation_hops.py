@@ -205,20 +205,19 @@ def test_sampled_questions_are_uniform():
 
 def test_the_script_solves_what_it_does_right():
   sizes = hops.Sizes(budget=8)
-  world = hops.make_walked_hops(sizes)
+  reset, step = _compiled(hops.make_walked_hops(sizes))
+  act = jax.jit(lambda state, question, skill: jax.vmap(
+      lambda key: hops.follow_chain(key, state, question, skill=skill))(jax.random.split(jax.random.key(7), 4000)))
   question = _draw_question(5, sizes, distinct=False)
-  reset, step = _compiled(world)
-  script = jax.jit(functools.partial(hops.script_logits, sizes=sizes, skill=0.6))
-  observation, state = reset(jax.random.key(0), question)
+  _, state = reset(jax.random.key(0), question)
   for t in range(4):
-    probabilities = np.exp(script(observation))
-    np.testing.assert_allclose(np.sort(probabilities)[[0, -2, -1]], [0.4 / 29, 0.4 / 29, 0.6 + 0.4 / 29], rtol=1e-5)
-    assert probabilities.argmax() < 5 or t == 3
-    observation, state, reward, terminated, _, info = step(
-        jax.random.key(0), state, int(probabilities.argmax()), question)
-    maxima = jnp.asarray(hops.MAX_SCORES)
+    right = act(state, question, 1.0)
+    assert np.all(right == right[0]) and (right[0] == question.chain[t] if t < 3 else right[0] - 5 == state.known)
+    share = np.bincount(act(state, question, 0.6), minlength=29) / 4000
+    np.testing.assert_allclose(share, 0.4 / 29 + 0.6 * (np.arange(29) == right[0]), atol=0.03)
+    _, state, reward, terminated, _, info = step(jax.random.key(0), state, right[0], question)
     if t < 3:
-      assert float(rewards.principle_score(info["principles"], maxima, jnp.ones(4))) == 1
+      assert float(rewards.principle_score(info["principles"], jnp.asarray(hops.MAX_SCORES), jnp.ones(4))) == 1
   assert (float(reward), bool(terminated)) == (1, True)
 
 

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.credit import oprl as oprl_config
+from configs.credit import tp_grpo as tp_grpo_config
 from experiments.credit import oprl, tp_grpo
 from rlcore import advantages, losses
 from rlcore.envs import key_corridor
@@ -110,3 +112,41 @@ def test_the_table_of_the_policy_is_what_it_does():
   for t in np.flatnonzero(episode.mask):
     chance = table[t, episode.info["room"][t], episode.action[t]]
     np.testing.assert_allclose(np.log(chance), episode.log_prob_old[t], rtol=1e-4, atol=1e-5)
+
+
+_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles twice as fast
+
+
+def test_one_update_moves_policy_and_reward_model():
+  config = oprl_config.get_config("smoke")
+  experiment = oprl.make_experiment(config)
+
+  @_jit
+  def start_and_update(key):
+    state = experiment.init(key)
+    return state, *experiment.update(state)
+
+  runs = (start_and_update(jax.random.key(seed)) for seed in range(20))
+  before, after, metrics = next(run for run in runs if run[2]["success"] > 0)
+  assert all(np.isfinite(x) for x in metrics.values())
+  model = before.reward_state[1].params, after.reward_state[1].params
+  jax.tree.map(np.testing.assert_array_equal, model[0], before.params)  # it starts as the policy
+  moved = lambda a, b: max(float(np.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+  assert moved(before.params, after.params) > 1e-4
+  assert moved(*model) > 1e-4
+  assert abs(float(metrics["credit_rank"])) < 1e-6  # a copy of the policy says nothing yet
+
+
+def test_cloning_and_one_update_of_tp_grpo():
+  config = tp_grpo_config.get_config("smoke")
+  experiment = tp_grpo.make_experiment(config)
+
+  @_jit
+  def run(key):
+    state, cloned = experiment.warmup.update(experiment.init(key))
+    return state, cloned, *experiment.update(state)
+
+  before, cloned, after, metrics = run(jax.random.key(0))
+  assert np.isfinite(cloned["loss"]) and all(np.isfinite(x) for x in metrics.values())
+  assert metrics["variance/unmerged"] >= 0 and 0 <= metrics["pops"] <= config.horizon
+  assert int(before.step) == 1 and int(after.step) == 2

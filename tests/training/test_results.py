@@ -83,6 +83,13 @@ def test_verdicts(method, claim, expected):
   assert reason
 
 
+def test_the_cost_of_a_level_is_read_off_the_curve():
+  curve = {"seeds": [[0.0, 0.4, 0.8, 0.3], [0.7, 0.1, 0.9, 0.9], [0.1, 0.2, 0.3, 0.4]],
+           "cost": [[10, 20, 30, 40], [1, 2, 3, 4], [5, 6, 7, 8]]}
+  # Half way between two points; at the first point; never.
+  assert results.cost_to_reach(curve, 0.6).tolist() == pytest.approx([25, 1, 8])
+
+
 def test_result_files_are_read_back_and_lists_stay_on_a_line(tmp_path):
   path = tmp_path / "toy.json"
   result = make_result([0.5, 0.6, 0.7], [0.1, 0.2, 0.3])

@@ -1,5 +1,6 @@
 """Lanes of one program against runs of their own, and the comparison built on them."""
 
+import dataclasses
 import functools
 
 import jax
@@ -128,6 +129,20 @@ def test_every_arm_is_tuned_on_the_other_seeds_and_judged_at_its_best(tmp_path):
     expected = [np.mean(alone(got["settings"], seed)[1]["success"]) for seed in (0, 1, 2)]
     np.testing.assert_allclose(got["values"]["mean:success"], expected, rtol=1e-5)
     assert np.shape(got["curve"]["seeds"]) == (3, 9)
+
+
+def test_costs_and_arrays_are_kept_where_the_claim_asks_for_them(tmp_path):
+  plain = make_protocol(tune_grid={}, tune_seeds=())
+  claim = dataclasses.replace(plain.claim, cost="tokens", kept=("eval/policy",))
+  protocol = dataclasses.replace(plain, claim=claim)
+  assert protocol.needs_evaluation and not plain.needs_evaluation
+  config = make_config(steps=102)  # three updates a point
+  pool = comparison.LanePool(toy.make_experiment, config, protocol, tmp_path, max_width=32)
+  arm = comparison.run_comparison(pool, protocol, "toy")["arms"]["fast"]
+  spent = [[np.mean([8.0 * (3 * i + k) for k in (1, 2, 3)]) for i in range(34)]] * 3
+  assert arm["curve"]["stride"] == 3 and arm["curve"]["cost"] == spent
+  assert np.shape(arm["kept"]["eval/policy"]) == (2, toy.ARMS)
+  np.testing.assert_allclose(np.sum(arm["kept"]["eval/policy"], 1), 1, atol=2e-3)
 
 
 def test_finished_runs_are_not_run_again(tmp_path):

@@ -35,7 +35,8 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
                    "nonfinite_loss": bad.astype(jnp.float32)}
 
   def evaluate(state):
-    return {"solve_rate": jax.nn.softmax(state["logits"])[-1]}
+    policy = jax.nn.softmax(state["logits"])
+    return {"solve_rate": policy[-1], "policy": policy}
 
   def examples(state):
     return [Example("pull", ("arm", " ", "3"), (0.5, 0.0, -1.0), 1.0)]

@@ -64,7 +64,7 @@ def _segments(nodes: np.ndarray, n_prev: np.ndarray, n_next: np.ndarray) -> tupl
     run = int(np.sum(names >= 0))
     starts = np.flatnonzero((n_prev[row, :run] != n_next[row, :run]) | (np.arange(run) == 0)).tolist()
     path = [(start, int(names[start])) for start in starts]
-    for key, end in zip(path, [*starts[1:], run], strict=True):
+    for key, end in zip(path, [*starts, run][1:], strict=True):
       segments[key] = end
     paths.append(path)
   return segments, paths

@@ -25,8 +25,8 @@ def _value_changes(rewards: Rewards, batch: Rollouts) -> tuple[Array, Array]:
 def step_level(rewards: Rewards, batch: Rollouts) -> Array:
   """Sums, from each token on, the rewards of the steps that end there, normalised over all steps of the group.
 
-  The steps are those of the run's token rewards (a reward of 0 is no step). Where there are none, a step ends with each token at which the group
-  branches, and its reward is the change of the tree's value there.
+  The steps are those of the run's token rewards (a reward of 0 is no step). Where there are none, a step ends with each
+  token at which the group branches, and its reward is the change of the tree's value there.
 
   Args:
     rewards: of one group; `process` `[G, T]` is used where there is one, else `outcome` `[G]`.

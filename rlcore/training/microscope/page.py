@@ -10,12 +10,13 @@ from typing import Any
 from rlcore.training.microscope import data, estimators
 from rlcore.types import Rollouts
 
-_SCRIPTS = ("decode", "colour", "layout", "draw", "card", "main")
+_SCRIPTS = ("decode", "colour", "layout", "draw", "frame", "card", "state", "look", "controls", "main")  # in this order
+_STYLES = ("style", "card", "small")
 
 
 @functools.cache
 def _asset(name: str) -> str:
-  return importlib.resources.files("rlcore.training.microscope").joinpath("page", name).read_text("utf-8")
+  return importlib.resources.files("rlcore.training.microscope").joinpath("assets", name).read_text("utf-8")
 
 
 def build_page(groups: Sequence[Mapping[str, Any]], *, title: str = "", subtitle: str = "", own: str | None = None,
@@ -45,8 +46,9 @@ def build_page(groups: Sequence[Mapping[str, Any]], *, title: str = "", subtitle
              "estimators": [{"name": n, "note": notes.get(n, ""), "own": n == own} for n in names]}
   # JSON inside of a script element: nothing in it may end the element or open a comment.
   text = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-  parts = {"/*STYLE*/": _asset("style.css"), "/*SCRIPT*/": "\n".join(_asset(f"{name}.js") for name in _SCRIPTS),
-           "/*DATA*/": text, "<!--TITLE-->": html.escape(title or "Credit microscope")}
+  joined = lambda names, ending: "\n".join(_asset(name + ending) for name in names)
+  parts = {"/*STYLE*/": joined(_STYLES, ".css"), "/*SCRIPT*/": joined(_SCRIPTS, ".js"), "/*DATA*/": text,
+           "<!--TITLE-->": html.escape(title or "Credit microscope")}
   page = _asset("page.html")
   for marker, part in parts.items():
     before, _, after = page.partition(marker)
