@@ -14,6 +14,12 @@ told by `rloo_judged` and `oprl_judged`.
 `credit_rank` is the rank correlation of the model's step rewards with the change of the current policy's success
 probability, over 64 fresh episodes before each update. That probability is computed exactly (room, turn and keys are
 few) where the original plan samples 64 continuations of every step. No size was cut.
+
+What to know of it. The step rewards do find credit (rank correlation +0.15 for OPRL, 0 for the shuffled control), and
+yet both OPRL and the control end where RLOO ends, at six of eight tasks: at the rates that win by area (OPRL and the
+control took the largest of the grid, so a wider grid may move them) the other tasks are lost to early certainty. Two
+tuning seeds choose, and the seeds spread widely: the intervals to RLOO and to the control both contain 0, the verdict
+follows from the sign of their means.
 """
 
 import ml_collections
