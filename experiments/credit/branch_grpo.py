@@ -89,7 +89,9 @@ def figure(result: Mapping, path: str | pathlib.Path):
                   x_label="thousand network evaluations for one tree (or 16 chains)")
   level = 0.9 * np.mean(baseline["values"]["tail:reward"])
   left.axhline(level, color="0.3", linewidth=1, linestyle=":")
-  left.annotate(f"0.9 of {claim['baselines'][0]}'s final reward", (1, level), (0, -3), ha="right", va="top",
+  left.set(xscale="log")
+  left.xaxis.set_major_formatter("{x:g}")
+  left.annotate(f"0.9 of {claim['baselines'][0]}'s final reward", (0, level), (3, 3), ha="left", va="bottom",
                 xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=8, color="0.3")
   plots.plot_arms(right, curves, title="against updates", stride=baseline["curve"]["stride"])
   right.get_legend().remove()
