@@ -15,6 +15,12 @@ What is added to the miniature: an estimator that is fitted briefly, one epoch a
 by it. `attribution` is Spearman's correlation of contributions with the measured change of the base policy's
 probability of success (16 episodes, 128 resets a state). What was cut: the fits take 1000 steps of 64 episodes (the
 miniature asks for 3000 of 128), cloning takes batches of 24 episodes (about 256 steps).
+
+What to know of it. Undiscounted, 0.5 an action pays more than success: the policy learns to do things that work until
+the time is up (all grounded, 16 steps, no success), with the contributions or without; at 0.05 it still dawdles. With
+beta 0 SPA comes close to the terminal reward, because it is one: the long fit explains the outcome (squared error 0.01
+of a variance of 0.23) by the last step alone, whose observation shows it, and its correlation with true progress is
+0.08. The brief fit correlates with 0.16, but is farmed. The arms that learn chose the largest rate of the grid.
 """
 
 import ml_collections
