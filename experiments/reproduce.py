@@ -169,12 +169,14 @@ def report(console: rich.console.Console, result: Mapping[str, Any]):
     console.print("", table)
   for name, variant in result["variants"].items():
     judged = name == results.judged_variant(result)
-    metrics = (claim["metric"], *claim["also"])
-    table = rich.table.Table(f"{name}{' (judged)' if judged else ''}", "settings", *metrics, box=None,
+    arms = variant["arms"]
+    first = rich.table.Column(f"{name}{' (judged)' if judged else ''}", no_wrap=True)
+    table = rich.table.Table(first, *(rich.table.Column(arm, overflow="fold") for arm in arms), box=None,
                              header_style="bold", pad_edge=False)
-    for arm, entry in variant["arms"].items():
-      settings = ", ".join(f"{key}={value}" for key, value in entry["settings"].items())
-      table.add_row(arm, settings, *(f"{np.mean(entry['values'][m]):.4f}" for m in metrics))
+    for key in sorted({key for entry in arms.values() for key in entry["settings"]}):
+      table.add_row(key, *(f"{entry['settings'].get(key, '')}" for entry in arms.values()), style="dim")
+    for metric in (claim["metric"], *claim["also"]):  # a row each: there are more metrics than arms, with longer names
+      table.add_row(metric, *(f"{np.mean(entry['values'][metric]):.4f}" for entry in arms.values()))
     console.print("", table)
     for baseline, x in variant["differences"].items():
       console.print(f"{claim['method']} better than {baseline} by {x['mean']:+.4f} [{x['low']:+.4f}, {x['high']:+.4f}]")

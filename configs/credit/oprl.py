@@ -3,9 +3,9 @@
     python -m experiments.run --config=configs/credit/oprl.py          one run
     python -m experiments.reproduce --config=configs/credit/oprl.py    the comparison and its verdict
 
-Eight tasks of eight turns; three hidden (room, action) pairs must be found, a fourth ends the episode. Tasks, weights and
-episodes are redrawn with each seed and are the same for all arms, which share one compiled program; the learning rate,
-common to policy and reward model, is chosen for each arm on seeds 100 and 101, judged on seeds 0-9. Beside RLOO:
+Eight tasks of eight turns; three hidden (room, action) pairs must be found, a fourth ends the episode. Tasks, weights
+and episodes are redrawn with each seed and are the same for all arms, which share one compiled program; the learning
+rate, common to policy and reward model, is chosen for each arm on seeds 100 and 101, judged on seeds 0-9. Beside RLOO:
 `shuffled` has OPRL's step rewards permuted inside each trajectory (the same magnitudes, no credit), `mean` scores
 trajectories by the mean of their rewards as the paper's code does, `pointwise` fits outcomes as PRIME does. The
 unverifiable case, where a judge blurs the outcome with noise of standard deviation 0.3 and pairs go by its score, is
@@ -14,6 +14,13 @@ told by `rloo_judged` and `oprl_judged`.
 `credit_rank` is the rank correlation of the model's step rewards with the change of the current policy's success
 probability, over 64 fresh episodes before each update. That probability is computed exactly (room, turn and keys are
 few) where the original plan samples 64 continuations of every step. No size was cut.
+
+What to know of it. The step rewards do find credit (rank correlation +0.15 for OPRL, 0 for the shuffled control), and
+yet OPRL and the control end where RLOO ends, at a success of 0.73 to 0.75. OPRL and the control took the largest rate
+of the grid, the best by area, so a wider grid may move them; at 3e-3 OPRL was slower, but ended at 0.99 on the two
+seeds that were looked at in development (500 and 501), so early certainty may be what holds the plateau. Two tuning
+seeds choose, and the seeds of the verdict spread widely: both intervals contain 0, the verdict follows from the signs
+of the means.
 """
 
 import ml_collections
@@ -87,7 +94,8 @@ def verdict(result) -> tuple[str, str]:
   arms = result["variants"][results.judged_variant(result)]["arms"]
   tell = lambda x: f"{x.mean:+.3f} [{x.low:+.3f}, {x.high:+.3f}]"
   told = "area under the success curve " + ", ".join(f"{tell(x)} over {arm}" for arm, x in gains.items())
-  told += "".join(f"; {arm} {tell(results.compare(result, 'rloo', method=arm))} over rloo" for arm in ("mean", "pointwise"))
+  told += "".join(
+      f"; {arm} {tell(results.compare(result, 'rloo', method=arm))} over rloo" for arm in ("mean", "pointwise"))
   told += f"; with a noisy judge {tell(results.compare(result, 'rloo_judged', method='oprl_judged'))}"
   told += f"; rank correlation with the true credit {np.mean(arms['oprl']['values']['mean:credit_rank']):+.2f}"
   enough = len(result["claim"]["seeds"]) >= results.FEWEST_SEEDS

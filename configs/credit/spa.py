@@ -15,6 +15,12 @@ What is added to the miniature: an estimator that is fitted briefly, one epoch a
 by it. `attribution` is Spearman's correlation of contributions with the measured change of the base policy's
 probability of success (16 episodes, 128 resets a state). What was cut: the fits take 1000 steps of 64 episodes (the
 miniature asks for 3000 of 128), cloning takes batches of 24 episodes (about 256 steps).
+
+What to know of it. Undiscounted, 0.5 an action pays more than success: the policy learns to do things that work until
+the time is up (all grounded, 16 steps, no success), with the contributions or without; at 0.05 it still dawdles. With
+beta 0 SPA comes close to the terminal reward, because it is one: the long fit explains the outcome (squared error 0.01
+of a variance of 0.23) by the last step alone, whose observation shows it, and its correlation with true progress is
+0.08. The brief fit correlates with 0.16, but is farmed. The arms that learn chose the largest rate of the grid.
 """
 
 import ml_collections
@@ -106,10 +112,11 @@ def verdict(result) -> tuple[str, str]:
   area = results.compare(result, "terminal")
   arms = result["variants"]["default"]["arms"]
   mean = lambda arm, metric: np.mean(arms[arm]["values"][metric])
-  told = (f"area {area.mean:+.3f} [{area.low:+.3f}, {area.high:+.3f}]; at the end SPA has "
-          f"{mean('spa', 'tail:grounded'):.0%} grounded actions in episodes of {mean('spa', 'tail:episode_length'):.1f} steps "
-          f"({mean('terminal', 'tail:grounded'):.0%}, {mean('terminal', 'tail:episode_length'):.1f} with the terminal "
-          f"reward); correlation of contributions with true progress {mean('spa', 'last:eval/long/attribution'):.2f}")
+  ends = lambda arm: (f"{mean(arm, 'tail:grounded'):.0%} grounded actions in "
+                      f"{mean(arm, 'tail:episode_length'):.1f} steps")
+  told = (f"area {area.mean:+.3f} [{area.low:+.3f}, {area.high:+.3f}]; at the end SPA has {ends('spa')}, the terminal "
+          f"reward {ends('terminal')}; correlation of contributions with true progress "
+          f"{mean('spa', 'last:eval/long/attribution'):.2f}")
   if area.mean <= 0:
     return "not reproduced", told
   return ("reproduced" if area.low > 0 else "inconclusive"), told

@@ -87,7 +87,12 @@ def figure(result: Mapping, path: str | pathlib.Path):
   left, right = top.subplots(1, 2, sharey=True)
   plots.plot_arms(left, curves, title="reward of fresh samples against cost", y_label="reward", costs=costs,
                   x_label="thousand network evaluations for one tree (or 16 chains)")
-  left.axhline(0.9 * np.mean(baseline["values"]["tail:reward"]), color="0.3", linewidth=1, linestyle=":")
+  level = 0.9 * np.mean(baseline["values"]["tail:reward"])
+  left.axhline(level, color="0.3", linewidth=1, linestyle=":")
+  left.set(xscale="log")
+  left.xaxis.set_major_formatter("{x:g}")
+  left.annotate(f"0.9 of {claim['baselines'][0]}'s final reward", (0, level), (3, 3), ha="left", va="bottom",
+                xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=8, color="0.3")
   plots.plot_arms(right, curves, title="against updates", stride=baseline["curve"]["stride"])
   right.get_legend().remove()
   panels = (("before", baseline, 0), (claim["baselines"][0], baseline, 1), (claim["method"], method, 1))
@@ -95,7 +100,7 @@ def figure(result: Mapping, path: str | pathlib.Path):
     draw(axes, np.array(arm["kept"]["eval/samples"][when]))
     numbers = (f"{key.removeprefix('eval/').replace('_', ' ')} {x[when]:.2f}" for key, x in arm["kept"].items()
                if key != "eval/samples")
-    axes.set_title(f"{title}: {', '.join(numbers)}", fontsize=9, loc="left", fontweight="bold")
+    axes.set_title(f"{title}: {', '.join(numbers)}", fontsize=8, loc="left", fontweight="bold")
   picture.suptitle(f"{claim['paper']}: {result['verdict']}", fontsize=12, fontweight="bold")
   picture.savefig(path, dpi=110)
 

@@ -2,8 +2,8 @@
 
 `make_experiment` trains on the key corridor; policy and reward model move in the same jitted update, the model being
 the state of a reward transform. Numbers of the config choose the arm, so all are one compiled program: `alpha=0` is
-RLOO, `mean` scores a trajectory by the mean of its rewards instead of the sum, `pointwise` fits outcomes (as PRIME does)
-instead of pairs, `shuffled` permutes the rewards inside each trajectory, `judge_noise` blurs the outcome.
+RLOO, `mean` scores a trajectory by the mean of its rewards instead of the sum, `pointwise` fits outcomes (as PRIME
+does) instead of pairs, `shuffled` permutes the rewards inside each trajectory, `judge_noise` blurs the outcome.
 """
 
 import functools
@@ -109,7 +109,8 @@ def credit_quality(agent: Agent, log_probs, size: dict[str, int], tasks: key_cor
     episodes: `[P, G, T]`.
 
   Returns:
-    `credit_rank`, Spearman's correlation over all steps; `score_rank`, over trajectories, of the total with the outcome.
+    `credit_rank`, Spearman's correlation over all steps; `score_rank`, over trajectories, of their total with the
+    outcome.
   """
   model = state.reward_state[1].params
 

@@ -32,7 +32,8 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
       group_size=config.group_size,
       optimizer=state_lib.make_optimizer(config.lr, b2=0.999, max_grad_norm=None),
       reward_transform=judge(functools.partial(stack_writer.stack_labels, **size), config.flip),
-      advantage_estimator=functools.partial(thoughts, judged=config.judge, merge=config.merge, adaptive=config.adaptive),
+      advantage_estimator=functools.partial(
+          thoughts, judged=config.judge, merge=config.merge, adaptive=config.adaptive),
       policy_loss=functools.partial(losses.clip_policy_loss, clip_low=config.clip, clip_high=config.clip),
       epochs=config.epochs,
       describe=functools.partial(describe, pop=config.prompts.base),

@@ -5,6 +5,8 @@ from rlcore.models.decoder import make_decoder
 from rlcore.models.decoder import stack_layers
 from rlcore.models.decoder import unstack_layers
 from rlcore.models.flow import make_velocity_mlp
+from rlcore.models.heads import init_value_head
+from rlcore.models.heads import value_head
 from rlcore.models.mlp import MLP
 from rlcore.models.recurrent import GRUConfig
 from rlcore.models.recurrent import make_gru
@@ -12,10 +14,12 @@ from rlcore.models.recurrent import make_gru
 __all__ = (
     "DecoderConfig",
     "GRUConfig",
+    "init_value_head",
     "make_decoder",
     "make_gru",
     "make_velocity_mlp",
     "MLP",
     "stack_layers",
     "unstack_layers",
+    "value_head",
 )

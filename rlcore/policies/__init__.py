@@ -17,6 +17,7 @@ from rlcore.policies.flow import sigma_schedule
 from rlcore.policies.flow import tree_log_probs
 from rlcore.policies.flow import tree_rollout
 from rlcore.policies.log_probs import token_log_probs
+from rlcore.policies.multi_turn import make_token_agent
 from rlcore.policies.sampling import sample
 from rlcore.policies.world_branching import branching_rollout
 
@@ -32,6 +33,7 @@ __all__ = (
     "interpolate",
     "make_actor_critic",
     "make_host_branch",
+    "make_token_agent",
     "ode_sample",
     "rollout",
     "sample",

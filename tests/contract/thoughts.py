@@ -60,12 +60,14 @@ ROWS = [
         ((_NAN, np.zeros(4)), ([-1] * 4,)), ((np.zeros(4), np.ones(4)), ([0, 0, 0, 1],)),
         ((np.array([1, 0, 1, 0.0]), np.array([1, 0, 1, 0])), ([0, -1, 0, -1],)))),
     Row("good_steps", thoughts.good_steps, _response, masked={1: (0,)}, degenerate=(
-        ((_NAN, np.zeros(4)), ([False] * 4,)), ((np.zeros(4), np.array([0, 1, 1, 0])), ([False, False, True, False],)))),
+        ((_NAN, np.zeros(4)), ([False] * 4,)),
+        ((np.zeros(4), np.array([0, 1, 1, 0])), ([False, False, True, False],)))),
     Row("capability_reward", thoughts.capability_reward, lambda rng: (_group(rng)[2], np.float32(0.5)), stopped=(0, 1),
         group=(0,), order="invariant", low_precision=(0,),
         degenerate=(((np.zeros(3), 2.0), (0,)), ((np.ones(3), 2.0), (2,)))),
-    Row("thought_rewards", thoughts.thought_rewards, _paid, stopped=(0, 2, 3, 4), masked={1: (0,)}, low_precision=(0, 3),
-        degenerate=(((_NAN, np.zeros(4), 1.0, 0.5, 0.5), _zeros), ((np.ones(4), np.ones(4), 0.0, -2.0, 0.5), _zeros),
+    Row("thought_rewards", thoughts.thought_rewards, _paid, stopped=(0, 2, 3, 4), masked={1: (0,)},
+        low_precision=(0, 3), degenerate=(
+            ((_NAN, np.zeros(4), 1.0, 0.5, 0.5), _zeros), ((np.ones(4), np.ones(4), 0.0, -2.0, 0.5), _zeros),
                     ((np.zeros(4), np.array([0, 0, 1, 0]), 1.0, 0.5, 0.5), _zeros))),
     Row("thought_advantage", steps.thought_advantage, degenerate=(
         (_NOBODY, _zeros), (_ALL_WRONG, _zeros), (_ALL_RIGHT, ([[0, -1, 0], [-1, -1, 0]],)), (_ALONE, ([[-1, 0, 0]],))),

@@ -58,10 +58,6 @@ def _pick(quests, i):
   return jax.tree.map(lambda x: x[i], quests)
 
 
-def _words(*words):
-  return np.array([mq.WORDS.index(word) for word in words], np.int32)
-
-
 @pytest.mark.parametrize("size", SIZES)
 def test_every_turn_equals_the_simulation(size):
   world = mq.make_mini_quest()
@@ -112,7 +108,7 @@ def _shortest(quest, most):
   return None
 
 
-@pytest.mark.parametrize("size, count", [((2, 3, 4), 20), ((2, 3, 2), 20), ((4, 4, 4), 6), ((8, 3, 2), 8)])
+@pytest.mark.parametrize("size, count", [((2, 3, 4), 8), ((2, 3, 2), 8), ((4, 4, 4), 3), ((8, 3, 2), 4)])
 def test_no_way_is_shorter_than_the_solution(size, count):
   quests, plans = mq.draw_quests(7, count, rooms=size[0], objects=size[1], goals=size[2])
   for i in range(count):
@@ -125,7 +121,7 @@ def test_solutions_win_and_their_tokens_can_be_read():
   world = mq.make_mini_quest()
   quests, plans = mq.draw_quests(0, 40, rooms=4, objects=6, goals=4)
   replay = jax.jit(jax.vmap(lambda q, p: multi_turn.replay(world, jax.random.key(0), q, p, jnp.sum(p[:, 0] >= 0))))
-  episodes = jax.tree.map(lambda x: np.asarray(x), replay(quests, plans))
+  episodes = jax.tree.map(np.asarray, replay(quests, plans))
   lengths = np.sum(plans[:, :, 0] >= 0, 1)
   assert np.all(episodes.info["won"][:, 0, -1])
   np.testing.assert_array_equal(episodes.turn_rewards.sum((1, 2)), 4)

@@ -127,7 +127,8 @@ def test_the_normaliser_spans_the_batch():
   mask = np.ones_like(rewards)
   mask[1, 2, 0] = 0
   rewards[1, 2, 0] = 99
-  got = jax.vmap(functools.partial(implicit.normalize_step_rewards, axis_name="groups"), axis_name="groups")(rewards, mask)
+  normalize = functools.partial(implicit.normalize_step_rewards, axis_name="groups")
+  got = jax.vmap(normalize, axis_name="groups")(rewards, mask)
   want = rewards * mask / np.abs(rewards * mask).max()
   np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 

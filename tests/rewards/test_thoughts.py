@@ -176,7 +176,8 @@ def test_reflections_against_a_loop():
 
 
 def test_a_forgotten_vmap_fails():
-  for wrong in (lambda: thoughts.merge_thoughts(FLAGS, MASK), lambda: steps.thought_advantage(FLAGS[0], MASK[0], CORRECT),
+  for wrong in (lambda: thoughts.merge_thoughts(FLAGS, MASK),
+                lambda: steps.thought_advantage(FLAGS[0], MASK[0], CORRECT),
                 lambda: steps.step_level_advantage(FLAGS, MASK, CORRECT[:2])):
     with pytest.raises(AssertionError):
       wrong()
