@@ -15,7 +15,13 @@ by asking on. Every arm starts from the same cloned policy (a script that does t
   renorm_0.3   the same with weight 0.3
 
 What to know of it. A batch of cloning holds 256 steps of whole scripted episodes, drawn with replacement from the 4000.
-The learning rate of each arm is chosen by final exact match on seeds 100 and 101.
+The learning rate of each arm is chosen by final exact match on seeds 100 and 101; with lambda 0.95 all but `add` took
+the largest. The script is right in 17 % of its episodes.
+
+What came of it. Half of the claim holds: raw process reward collapses to asking on (exact match 0, eight steps), and
+centring prevents it. But the outcome alone learns faster in every seed, and more clearly so with lambda 1; weight 0.3
+is as good as the outcome alone and no better. A cloned policy that is right in one episode of six gets outcome enough,
+and the return of ReNorm follows the outcome less closely (correlation 0.86 for random play, 0.96 for the script).
 """
 
 import ml_collections
