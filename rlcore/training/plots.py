@@ -148,10 +148,11 @@ def plot_arms(axes: Axes, curves: Mapping[str, np.ndarray], *, title: str, y_lab
     costs: of each arm the abscissae `[N]`, instead of the updates.
     x_label: what the abscissae are.
   """
+  band = 0.15 if len(curves) <= FEW_ARMS else 0.06  # many bands would bury the means
   for i, (name, values) in enumerate(curves.items()):
     colour, dash = COLOURS[i % len(COLOURS)], ("-", "--", ":")[i // len(COLOURS) % 3]
     steps = first_step + stride * np.arange(values.shape[1]) if costs is None else costs[name]
-    axes.fill_between(steps, np.nanmin(values, 0), np.nanmax(values, 0), color=colour, alpha=0.15, linewidth=0)
+    axes.fill_between(steps, np.nanmin(values, 0), np.nanmax(values, 0), color=colour, alpha=band, linewidth=0)
     axes.plot(steps, np.nanmean(values, 0), dash, color=colour, linewidth=1.8, label=f"{name} (mean, min-max)")
   below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2) if len(curves) > FEW_ARMS else {}
   axes.legend(fontsize=7 if below else 8, frameon=False, **below)
