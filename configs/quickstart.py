@@ -1,6 +1,6 @@
 """The main job: Countdown by a small decoder, supervised warm-up, then TEMPO. Also known as the first run.
 
-    python -m experiments.run --config=configs/quickstart.py            about 4 minutes on 2 cores
+    python -m experiments.run --config=configs/quickstart.py            about 2 minutes on 2 cores
     python -m experiments.run --config=configs/quickstart.py:smoke      seconds, for tests
     python -m experiments.run --config=configs/quickstart.py --config.td_coef=0.0     GRPO in place of TEMPO
 """
@@ -14,7 +14,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     raise ValueError(f"configs/quickstart.py has no variant {arg!r}; it has: smoke")
   config = ml_collections.ConfigDict()
   config.experiment = "experiments.quickstart"
-  config.name = "quickstart"
   config.seed = 0
   config.steps = 250  # main updates, after the warm-up
   config.log_every = 10  # updates of one compiled chunk

@@ -49,6 +49,8 @@ RESUME = flags.DEFINE_bool("resume", False, "Keep the runs that a killed reprodu
 RESULTS = pathlib.Path(__file__).parent / "results"
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
+flags.adopt_module_key_flags(launch)
+
 
 def main(job: launch.Job | None) -> int:
   """Reproduces the job's paper, or rebuilds the table; returns the exit code."""

@@ -9,11 +9,16 @@ A `--workdir` that holds a checkpoint is resumed. Ctrl-C and SIGTERM save first.
 import pathlib
 import time
 
+from absl import flags
 import rich.table
 
 from experiments import launch
 from rlcore.training import examples, loop
+from rlcore.training import workdir as workdir_lib
 from rlcore.training.progress import format_seconds
+
+
+flags.adopt_module_key_flags(launch)
 
 
 def main(job: launch.Job) -> int:
@@ -22,6 +27,9 @@ def main(job: launch.Job) -> int:
   workdir = pathlib.Path(launch.WORKDIR.value or f"runs/{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}")
   loop.prepare_workdir(workdir, job.config)  # a directory that will not do is told before anything is built
   experiment = launch.make_experiment(job.config)
+  if workdir_lib.code_changed(workdir, pathlib.Path(job.experiment_module.__file__)):
+    console.print(f"warning: {job.config.experiment} has changed since this run began, so its curves will mix two versions; "
+                  "choose another --workdir for a clean one", soft_wrap=True)
   result = loop.run(experiment, job.config, workdir, console=console)
   if result.received is not None:
     console.print(f"{result.received.name}: saved at update {result.step}; "
@@ -32,7 +40,7 @@ def main(job: launch.Job) -> int:
 
 
 def _report(console, experiment, result: loop.RunResult):
-  table = rich.table.Table("held out", "before", "after", box=None, header_style="bold", pad_edge=False)
+  table = rich.table.Table("evaluation", "before", "after", box=None, header_style="bold", pad_edge=False)
   for name, after in result.after.items():
     before = (result.before or {}).get(name)
     table.add_row(name, *("-" if x is None else f"{x:.3f}" for x in (before, after)))

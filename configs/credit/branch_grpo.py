@@ -32,7 +32,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     raise ValueError(f"configs/credit/branch_grpo.py has no variant {arg!r}; it has: digits, smoke")
   config = ml_collections.ConfigDict()
   config.experiment = "experiments.credit.branch_grpo"
-  config.name = "branch_grpo"
   config.seed = 0
   config.steps = 200
   config.log_every = 20

@@ -24,7 +24,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   if arg not in (None, "", "smoke"):
     raise ValueError(f"configs/credit/branch_grpo_digits.py has no variant {arg!r}; it has: smoke")
   config = branch_grpo.get_config("digits")
-  config.name = "branch_grpo_digits"
   if arg == "smoke":
     branch_grpo.shrink(config)
   return config

@@ -29,7 +29,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     raise ValueError(f"configs/credit/clip_delta.py has no variant {arg!r}; it has: smoke")
   config = ml_collections.ConfigDict()
   config.experiment = "experiments.credit.clip_delta"
-  config.name = "clip_delta"
   config.seed = 0  # draws weights and the right moves
   config.steps = 100
   config.log_every = 10

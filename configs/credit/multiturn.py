@@ -37,7 +37,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     raise ValueError(f"configs/credit/multiturn.py has no variant {arg!r}; it has: smoke")
   config = ml_collections.ConfigDict()
   config.experiment = "experiments.credit.multiturn"
-  config.name = "multiturn"
   config.seed = 0
   config.steps = 80
   config.log_every = 10

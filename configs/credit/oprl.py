@@ -35,7 +35,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     raise ValueError(f"configs/credit/oprl.py has no variant {arg!r}; it has: smoke")
   config = ml_collections.ConfigDict()
   config.experiment = "experiments.credit.oprl"
-  config.name = "oprl"
   config.seed = 0  # draws weights and tasks
   config.steps = 300
   config.log_every = 30

@@ -36,7 +36,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     raise ValueError(f"configs/credit/ppr.py has no variant {arg!r}; it has: smoke")
   config = ml_collections.ConfigDict()
   config.experiment = "experiments.credit.ppr"
-  config.name = "ppr"
   config.seed = 0  # draws weights, graph and demonstrations
   config.steps = 300
   config.log_every = 25

@@ -42,7 +42,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     raise ValueError(f"configs/credit/slate.py has no variant {arg!r}; it has: smoke")
   config = ml_collections.ConfigDict()
   config.experiment = "experiments.credit.slate"
-  config.name = "slate"
   config.seed = 0  # draws weights, graph and held-out questions
   config.steps = 300
   config.log_every = 25

@@ -35,7 +35,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     raise ValueError(f"configs/credit/spa.py has no variant {arg!r}; it has: smoke")
   config = ml_collections.ConfigDict()
   config.experiment = "experiments.credit.spa"
-  config.name = "spa"
   config.seed = 0  # draws weights and goals
   config.steps = 150
   config.log_every = 15

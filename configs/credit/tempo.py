@@ -27,7 +27,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     raise ValueError(f"configs/credit/tempo.py has no variant {arg!r}; it has: all_relevant, smoke")
   config = ml_collections.ConfigDict()
   config.experiment = "experiments.credit.tempo"
-  config.name = "tempo"
   config.seed = 0  # draws weights and secrets
   config.steps = 200
   config.log_every = 20

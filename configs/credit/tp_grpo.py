@@ -30,7 +30,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     raise ValueError(f"configs/credit/tp_grpo.py has no variant {arg!r}; it has: smoke")
   config = ml_collections.ConfigDict()
   config.experiment = "experiments.credit.tp_grpo"
-  config.name = "tp_grpo"
   config.seed = 0  # draws weights, secrets and hints
   config.steps = 200
   config.log_every = 20

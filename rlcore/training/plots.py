@@ -89,7 +89,7 @@ def _draw_evaluations(axes: Axes, evaluations: History):
                   color=colour)
   axes.legend(fontsize=8, frameon=False)
   axes.margins(x=0.12, y=0.15)
-  _tidy(axes, "held out")
+  _tidy(axes, "evaluation")
 
 
 def plot_run(history: History, path: str | pathlib.Path, *, warmup_steps: int = 0):
@@ -129,6 +129,9 @@ def plot_run(history: History, path: str | pathlib.Path, *, warmup_steps: int = 
     _tidy(axes, "skipped updates", "total so far")
   for axes in panels:
     axes.set_visible(False)
+  if warmup_steps:
+    for axes in figure.axes:
+      axes.set_xlabel("updates, warm-up included", fontsize=8, color="0.35")
   if notes:
     figure.supxlabel(f"not drawn: {notes}", fontsize=8, color="0.35", wrap=True)
   figure.savefig(path, dpi=110)

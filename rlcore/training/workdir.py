@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import hashlib
 import json
 import pathlib
 import tempfile
@@ -81,6 +82,24 @@ def prepare_workdir(workdir: str | pathlib.Path, config: ml_collections.ConfigDi
                      "(choose another --workdir, or the old values)")
   path.write_text(json.dumps(mine, indent=2, sort_keys=True) + "\n")
   return workdir
+
+
+def code_changed(workdir: pathlib.Path, source: pathlib.Path) -> bool:
+  """Tells whether a run that would be resumed was begun by another version of a file, and notes the version.
+
+  Args:
+    workdir: the run's directory, prepared.
+    source: the file that composes the experiment.
+
+  Returns:
+    True if there is a checkpoint and the file has changed since the directory's first run.
+  """
+  note, digest = workdir / "code.json", hashlib.sha256(source.read_bytes()).hexdigest()
+  begun = any((workdir / CHECKPOINTS).glob("[0-9]*"))
+  if begun and note.exists():
+    return json.loads(note.read_text()).get("sha256") != digest
+  note.write_text(json.dumps({"file": source.name, "sha256": digest}) + "\n")
+  return False
 
 
 def _differences(old, new, name: str = "") -> list[tuple[str, str]]:
