@@ -21,6 +21,7 @@ import time
 from typing import Any
 
 from absl import flags
+import jax
 import numpy as np
 import rich.console
 import rich.table
@@ -43,17 +44,24 @@ GROUP = flags.DEFINE_integer("group", None, "Run only this group of runs, in thi
 
 def main(job: launch.Job) -> int:
   """Runs the sweep, or one group of it; returns the exit code."""
-  name = f"sweep-{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}"
-  workdir = prepare_workdir(launch.WORKDIR.value or f"runs/{name}", job.config)
   lanes = collect(job)
   groups = sweep_lib.group_lanes(job.config, lanes)
+  for metric in _metrics(job):
+    results.check_metric(metric)
+  name = f"sweep-{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}"
+  workdir = prepare_workdir(launch.WORKDIR.value or f"runs/{name}", job.config)
   if GROUP.value is not None:
     run_group(job, groups[GROUP.value], workdir / f"group-{GROUP.value}.json")
     return 0
   console = launch.console()
   console.print(f"{len(lanes)} runs in {len(groups)} programs")
   paths = [workdir / f"group-{i}.json" for i in range(len(groups))]
-  if len(groups) == 1 and SLURM.value is None:
+  alone = len(groups) == 1 and SLURM.value is None
+  if not alone:
+    jax.config.update("jax_platforms", "cpu")  # what is checked here must not take the groups' accelerator memory
+  for group in groups:
+    check_group(job, group)
+  if alone:
     run_group(job, groups[0], paths[0])
   else:
     commands = [_command(workdir, i) for i in range(len(groups))]
@@ -89,6 +97,36 @@ def _metrics(job: launch.Job) -> list[str]:
   return METRICS.value or [f"mean:{shown}", f"tail:{shown}"]
 
 
+def check_group(job: launch.Job, group: Group):
+  """Builds and traces the experiment of a group's first lane, so that what is wrong is told before anything trains.
+
+  What an experiment that calls host code measures is only seen when it runs.
+
+  Raises:
+    RunError: if a metric is asked for that the updates or the evaluation do not have.
+  """
+  lane = group.lanes[0]
+  experiment = launch.make_experiment(
+      sweep_lib.apply_overrides(job.config, {**group.static, **lane.overrides, "seed": lane.seed}))
+  if not experiment.jittable:
+    return
+  metrics = _metrics(job)
+  evaluated = _evaluated(metrics)
+
+  def measure(key):
+    state, measured = experiment.update(experiment.init(key))
+    return measured | ({f"eval/{name}": x for name, x in experiment.evaluate(state).items()} if evaluated else {})
+
+  shapes = jax.eval_shape(measure, jax.random.key(lane.seed))
+  numbers = [name for name, x in shapes.items() if not x.shape]  # arrays are for figures
+  for metric in metrics:
+    results.check_metric(metric, numbers)
+
+
+def _evaluated(metrics: Sequence[str]) -> bool:
+  return any(":eval/" in metric for metric in metrics)
+
+
 def run_group(job: launch.Job, group: Group, path: pathlib.Path):
   """Runs the lanes of one program and writes a row for each."""
   metrics = _metrics(job)
@@ -96,8 +134,7 @@ def run_group(job: launch.Job, group: Group, path: pathlib.Path):
   with Progress(RunOptions.from_config(job.config).progress_metric, launch.console()) as progress:
     runner = sweep_lib.LaneRunner(
         launch.make_experiment, sweep_lib.apply_overrides(job.config, group.static), floats,
-        width=min(launch.LANES.value, len(group.lanes)), evaluate=any(":eval/" in metric for metric in metrics),
-        progress=progress)
+        width=min(launch.LANES.value, len(group.lanes)), evaluate=_evaluated(metrics), progress=progress)
     histories = runner.run(group.lanes, "sweep")
   rows = [group.static | dict(lane.overrides) | {"seed": lane.seed}
           | {metric: float(results.reduce_history(metric, history)) for metric in metrics}

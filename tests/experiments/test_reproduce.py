@@ -85,6 +85,17 @@ def test_sweep_runs_one_program_in_this_process(tmp_path, monkeypatch, capsys):
   assert lines[0] == "lr,seed,mean:success,last:eval/solve_rate" and len(lines) == 5
 
 
+@pytest.mark.parametrize("metric, message", [
+    ("success", 'metric "success": write "reduction:key"'), ("median:success", 'write "reduction:key"'),
+    ("mean:sucess", 'the run has no "sucess"; it has loss, '), ("last:eval/policy", 'the run has no "eval/policy"'),
+])
+def test_sweep_refuses_a_metric_before_anything_is_trained(tmp_path, monkeypatch, metric, message):
+  monkeypatch.setattr(toy_config, "sweep", lambda add: add(lr=0.1))
+  monkeypatch.setattr(sweep, "run_group", lambda *_: pytest.fail("it was trained"))
+  with flagsaver.flagsaver(workdir=str(tmp_path), metrics=[metric]), pytest.raises(RunError, match=message):
+    sweep.main(make_job())
+
+
 def test_sweep_starts_the_other_groups_as_processes(tmp_path):
   paths = [tmp_path / "group-0.json", tmp_path / "group-1.json"]
   write = lambda path: [sys.executable, "-c", f"open({str(path)!r}, 'w').write('[]')"]
