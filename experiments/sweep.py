@@ -7,6 +7,11 @@
 Every `add(lr=1e-3, seed=0)` is a run; keys with a dot are passed as `add(**{"warmup.lr": 1e-3})`. Runs that differ only
 in seeds and float fields are one vmapped program; each other group is a process of its own, `--jobs` at a time, or a
 Slurm job.
+
+The directory keeps `sweep.csv` and `sweep.json`, a row a run, and of each group of runs `group-N.json` with its rows and
+`group-N.npz` with its learning curves, not reduced: `np.load(path)["0 lr=0.001 seed=0/success"]` is the metric
+"success" `[steps]` of row 0 of the group, "0 lr=0.001 seed=0/eval/solve_rate" `[2]` is from before and after the updates
+(where --metrics names one of "eval/"). A sweep keeps no checkpoints.
 """
 
 from collections.abc import Mapping, Sequence
@@ -128,7 +133,7 @@ def _evaluated(metrics: Sequence[str]) -> bool:
 
 
 def run_group(job: launch.Job, group: Group, path: pathlib.Path):
-  """Runs the lanes of one program and writes a row for each."""
+  """Runs the lanes of one program; writes their histories beside `path`, and to it a row for each."""
   metrics = _metrics(job)
   floats = sorted({key for lane in group.lanes for key in lane.overrides})
   with Progress(RunOptions.from_config(job.config).progress_metric, launch.console()) as progress:
@@ -136,9 +141,12 @@ def run_group(job: launch.Job, group: Group, path: pathlib.Path):
         launch.make_experiment, sweep_lib.apply_overrides(job.config, group.static), floats,
         width=min(launch.LANES.value, len(group.lanes)), evaluate=_evaluated(metrics), progress=progress)
     histories = runner.run(group.lanes, "sweep")
-  rows = [group.static | dict(lane.overrides) | {"seed": lane.seed}
-          | {metric: float(results.reduce_history(metric, history)) for metric in metrics}
-          for lane, history in zip(group.lanes, histories, strict=True)]
+  settings = [group.static | dict(lane.overrides) | {"seed": lane.seed} for lane in group.lanes]
+  names = [" ".join((str(i), *(f"{key}={value}" for key, value in own.items()))) for i, own in enumerate(settings)]
+  np.savez(path.with_suffix(".npz"), **{f"{name}/{key}": series for name, history in zip(names, histories, strict=True)
+                                        for key, series in history.items()})
+  rows = [own | {metric: float(results.reduce_history(metric, history)) for metric in metrics}
+          for own, history in zip(settings, histories, strict=True)]
   path.write_text(json.dumps(rows))
 
 

@@ -7,6 +7,7 @@ import sys
 
 from absl import flags
 from absl.testing import flagsaver
+import numpy as np
 import pytest
 import rich.console
 
@@ -83,6 +84,19 @@ def test_sweep_runs_one_program_in_this_process(tmp_path, monkeypatch, capsys):
   assert [(row["lr"], row["seed"]) for row in rows] == [(0.1, 0), (0.1, 1), (0.5, 0), (0.5, 1)]
   lines = (tmp_path / "sweep.csv").read_text().splitlines()
   assert lines[0] == "lr,seed,mean:success,last:eval/solve_rate" and len(lines) == 5
+  curves = np.load(tmp_path / "group-0.npz")
+  for i, row in enumerate(rows):
+    name = f"{i} lr={row['lr']} seed={row['seed']}"
+    assert curves[f"{name}/success"].shape == (4,) and curves[f"{name}/eval/solve_rate"].shape == (2,)
+    assert row["mean:success"] == pytest.approx(curves[f"{name}/success"].mean())
+
+
+def test_sweep_writes_the_histories_before_it_reduces_them(tmp_path, monkeypatch):
+  monkeypatch.setattr(toy_config, "sweep", lambda add: add(lr=0.1))
+  monkeypatch.setattr(results, "reduce_history", lambda *_: 1 / 0)
+  with flagsaver.flagsaver(workdir=str(tmp_path)), pytest.raises(ZeroDivisionError):
+    sweep.main(make_job())
+  assert "0 lr=0.1 seed=0/loss" in np.load(tmp_path / "group-0.npz")
 
 
 @pytest.mark.parametrize("metric, message", [
