@@ -8,10 +8,10 @@ Every `add(lr=1e-3, seed=0)` is a run; keys with a dot are passed as `add(**{"wa
 in seeds and float fields are one vmapped program; each other group is a process of its own, `--jobs` at a time, or a
 Slurm job.
 
-The directory keeps `sweep.csv` and `sweep.json`, a row a run, and of each group of runs `group-N.json` with its rows and
-`group-N.npz` with its learning curves, not reduced: `np.load(path)["0 lr=0.001 seed=0/success"]` is the metric
-"success" `[steps]` of row 0 of the group, "0 lr=0.001 seed=0/eval/solve_rate" `[2]` is from before and after the updates
-(where --metrics names one of "eval/"). A sweep keeps no checkpoints.
+The directory keeps `sweep.csv` and `sweep.json`, a row a run, and of each group of runs `group-N.json` with its rows
+and `group-N.npz` with its learning curves, not reduced: `np.load(path)["0 lr=0.001 seed=0/success"]` is the metric
+"success" `[steps]` of row 0 of the group, "0 lr=0.001 seed=0/eval/solve_rate" `[2]` is from before and after the
+updates (where --metrics names one of "eval/"). A sweep keeps no checkpoints.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,16 +66,24 @@ def main(job: launch.Job) -> int:
     jax.config.update("jax_platforms", "cpu")  # what is checked here must not take the groups' accelerator memory
   for group in groups:
     check_group(job, group)
-  if alone:
-    run_group(job, groups[0], paths[0])
-  else:
-    commands = [_command(workdir, i) for i in range(len(groups))]
-    (_run_processes if SLURM.value is None else _run_slurm)(commands, paths, workdir, console)
-  rows = [row for path in paths for row in json.loads(path.read_text())]
-  write_tables(rows, workdir)
-  _show(rows, console)
-  console.print(f"{workdir / 'sweep.csv'}\n{workdir / 'sweep.json'}", soft_wrap=True)
+  for path in paths:
+    path.unlink(missing_ok=True)  # of an earlier sweep in this directory
+  try:
+    if alone:
+      run_group(job, groups[0], paths[0])
+    else:
+      commands = [_command(workdir, i) for i in range(len(groups))]
+      (_run_processes if SLURM.value is None else _run_slurm)(commands, paths, workdir, console)
+  finally:  # where a group failed, the others are still worth their row
+    _tabulate([row for path in paths if path.exists() for row in json.loads(path.read_text())], workdir, console)
   return 0
+
+
+def _tabulate(rows: Sequence[Mapping[str, Any]], workdir: pathlib.Path, console: rich.console.Console):
+  if rows:
+    write_tables(rows, workdir)
+    _show(rows, console)
+    console.print(f"{workdir / 'sweep.csv'}\n{workdir / 'sweep.json'}", soft_wrap=True)
 
 
 def collect(job: launch.Job) -> list[Lane]:
@@ -108,11 +116,15 @@ def check_group(job: launch.Job, group: Group):
   What an experiment that calls host code measures is only seen when it runs.
 
   Raises:
-    RunError: if a metric is asked for that the updates or the evaluation do not have.
+    RunError: if the experiment refuses its config, or a metric is asked for that its updates or evaluation do not have.
   """
   lane = group.lanes[0]
-  experiment = launch.make_experiment(
-      sweep_lib.apply_overrides(job.config, {**group.static, **lane.overrides, "seed": lane.seed}))
+  config = sweep_lib.apply_overrides(job.config, {**group.static, **lane.overrides, "seed": lane.seed})
+  try:
+    experiment = launch.make_experiment(config)
+  except ValueError as error:
+    common = ", ".join(f"{key}={value}" for key, value in group.static.items())
+    raise RunError(f"the runs with {common}: {error}" if common else str(error)) from error
   if not experiment.jittable:
     return
   metrics = _metrics(job)
@@ -167,7 +179,7 @@ def _run_processes(commands: Sequence[list[str]], paths: Sequence[pathlib.Path],
       running.append(process)
       code = process.wait()
     if code or not paths[i].exists():
-      raise RunError(f"group {i} failed with exit code {code}; see {log}")
+      raise RunError(f"group {i} failed with exit code {code}; see {log}: {_last_line(log)}")
     console.print(f"group {i} done")
 
   signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the children must not outlive us
@@ -182,6 +194,12 @@ def _run_processes(commands: Sequence[list[str]], paths: Sequence[pathlib.Path],
         if process.poll() is None:
           process.send_signal(signal.SIGTERM)
       raise
+
+
+def _last_line(log: pathlib.Path) -> str:
+  """Returns the last line of a log that says something: of a failed command, the cause."""
+  lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+  return lines[-1].removeprefix("error: ") if lines else "it is empty"
 
 
 def _run_slurm(commands: Sequence[list[str]], paths: Sequence[pathlib.Path], workdir: pathlib.Path,

@@ -117,9 +117,28 @@ def test_sweep_starts_the_other_groups_as_processes(tmp_path):
   sweep._run_processes([write(path) for path in paths], paths, tmp_path, quiet)
   assert all(path.read_text() == "[]" for path in paths)
   broken = [sys.executable, "-c", "print('so it was'); raise SystemExit(3)"]
-  with pytest.raises(RunError, match="group 0 failed with exit code 3; see .*group-0.log"):
+  with pytest.raises(RunError, match="group 0 failed with exit code 3; see .*group-0.log: so it was$"):
     sweep._run_processes([broken], paths[:1], tmp_path, quiet)
   assert (tmp_path / "group-0.log").read_text() == "so it was\n"
+
+
+def test_a_failed_sweep_keeps_the_rows_of_the_groups_that_finished(tmp_path, monkeypatch, capsys):
+  row = {"lr": 0.1, "group_size": 8, "seed": 0, "mean:success": 0.25}
+  write = f"open({str(tmp_path / 'group-0.json')!r}, 'w').write({json.dumps([row])!r})"
+  fail = "import sys; sys.exit('error: out of luck\\n')"
+  monkeypatch.setattr(sweep, "_command", lambda workdir, i: [sys.executable, "-c", fail if i else write])
+  (tmp_path / "group-1.json").write_text("[1]")  # of an earlier sweep, it is no row of this one
+  with flagsaver.flagsaver(workdir=str(tmp_path)), pytest.raises(RunError, match="group-1.log: out of luck$"):
+    sweep.main(make_job())
+  assert json.loads((tmp_path / "sweep.json").read_text()) == [row]
+  assert "0.2500" in capsys.readouterr().out
+
+
+def test_sweep_builds_every_group_before_the_first_one_trains(tmp_path, monkeypatch):
+  monkeypatch.setattr(toy_config, "sweep", lambda add: [add(group_size=size) for size in (8, 1)])
+  monkeypatch.setattr(sweep, "_run_processes", lambda *_: pytest.fail("it was trained"))
+  with flagsaver.flagsaver(workdir=str(tmp_path)), pytest.raises(RunError, match="group_size=1: .* at least 2"):
+    sweep.main(make_job())
 
 
 def test_the_command_of_a_group_repeats_ours(monkeypatch):
