@@ -14,14 +14,15 @@ import rich.table
 from experiments import launch
 from rlcore.training import examples, loop
 from rlcore.training.progress import format_seconds
+from rlcore.training.workdir import claim_workdir
 
 
 def main(job: launch.Job) -> int:
   """Runs the job and reports; returns the exit code."""
   console = launch.console()
   workdir = pathlib.Path(launch.WORKDIR.value or f"runs/{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}")
-  loop.prepare_workdir(workdir, job.config)  # a directory that will not do is told before anything is built
-  experiment = launch.make_experiment(job.config)
+  with claim_workdir(workdir, job.config):  # a directory that will not do is told before anything is built
+    experiment = launch.make_experiment(job.config)
   result = loop.run(experiment, job.config, workdir, console=console)
   if result.received is not None:
     console.print(f"{result.received.name}: saved at update {result.step}; "

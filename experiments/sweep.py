@@ -37,7 +37,7 @@ from rlcore.training import sweep as sweep_lib
 from rlcore.training.errors import RunError
 from rlcore.training.progress import Progress
 from rlcore.training.sweep import Group, Lane
-from rlcore.training.workdir import RunOptions, prepare_workdir
+from rlcore.training.workdir import RunOptions, claim_workdir
 
 SEEDS = flags.DEFINE_list("seeds", None, "Seeds of every point that names none; default the config's.")
 METRICS = flags.DEFINE_list("metrics", None, 'What to tabulate, "reduction:key"; default mean and tail of the '
@@ -54,18 +54,24 @@ def main(job: launch.Job) -> int:
   for metric in _metrics(job):
     results.check_metric(metric)
   name = f"sweep-{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}"
-  workdir = prepare_workdir(launch.WORKDIR.value or f"runs/{name}", job.config)
-  if GROUP.value is not None:
-    run_group(job, groups[GROUP.value], workdir / f"group-{GROUP.value}.json")
-    return 0
+  with claim_workdir(launch.WORKDIR.value or f"runs/{name}", job.config) as workdir:
+    if GROUP.value is not None:
+      run_group(job, groups[GROUP.value], workdir / f"group-{GROUP.value}.json")
+    else:
+      _run_groups(job, groups, workdir)
+  return 0
+
+
+def _run_groups(job: launch.Job, groups: Sequence[Group], workdir: pathlib.Path):
+  """Checks all groups, runs them, and tabulates those that finished."""
   console = launch.console()
-  console.print(f"{len(lanes)} runs in {len(groups)} programs")
-  paths = [workdir / f"group-{i}.json" for i in range(len(groups))]
+  console.print(f"{sum(len(group.lanes) for group in groups)} runs in {len(groups)} programs")
   alone = len(groups) == 1 and SLURM.value is None
   if not alone:
     jax.config.update("jax_platforms", "cpu")  # what is checked here must not take the groups' accelerator memory
   for group in groups:
     check_group(job, group)
+  paths = [workdir / f"group-{i}.json" for i in range(len(groups))]
   for path in paths:
     path.unlink(missing_ok=True)  # of an earlier sweep in this directory
   try:
@@ -76,7 +82,6 @@ def main(job: launch.Job) -> int:
       (_run_processes if SLURM.value is None else _run_slurm)(commands, paths, workdir, console)
   finally:  # where a group failed, the others are still worth their row
     _tabulate([row for path in paths if path.exists() for row in json.loads(path.read_text())], workdir, console)
-  return 0
 
 
 def _tabulate(rows: Sequence[Mapping[str, Any]], workdir: pathlib.Path, console: rich.console.Console):
@@ -93,7 +98,7 @@ def collect(job: launch.Job) -> list[Lane]:
     RunError: if the config file has none, or it adds nothing.
   """
   if not hasattr(job.module, "sweep"):
-    raise RunError(f"{job.name}.py has no sweep(add)")
+    raise RunError(f"{job.name}.py has no sweep(add): define def sweep(add): add(lr=1e-3)")
   points: list[dict[str, Any]] = []
   job.module.sweep(lambda **overrides: points.append(overrides))
   if not points:

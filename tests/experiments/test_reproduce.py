@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rich.console
 
-from experiments import launch, reproduce, sweep
+from experiments import launch, reproduce, run, sweep
 from rlcore.training import results
 from rlcore.training.errors import RunError
 from tests.training import toy_config
@@ -132,6 +132,22 @@ def test_a_failed_sweep_keeps_the_rows_of_the_groups_that_finished(tmp_path, mon
     sweep.main(make_job())
   assert json.loads((tmp_path / "sweep.json").read_text()) == [row]
   assert "0.2500" in capsys.readouterr().out
+
+
+def test_input_that_is_refused_leaves_no_directory(tmp_path, monkeypatch):
+  ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+  theirs.mkdir()
+  monkeypatch.setattr(toy_config, "sweep", lambda add: add(lr=0.1))
+  for path in (ours, theirs):
+    for metric in ("success", "mean:sucess"):
+      with flagsaver.flagsaver(workdir=str(path), metrics=[metric]), pytest.raises(RunError):
+        sweep.main(make_job())
+    with flagsaver.flagsaver(workdir=str(path)), pytest.raises(ValueError, match="at least 2"):
+      run.main(make_job(group_size=1))
+  monkeypatch.delattr(toy_config, "sweep")
+  with flagsaver.flagsaver(workdir=str(ours)), pytest.raises(RunError, match=r"define def sweep\(add\): add\(lr=1e-3"):
+    sweep.main(make_job())
+  assert not ours.exists() and [path.name for path in theirs.iterdir()] == ["config.json"]
 
 
 def test_sweep_builds_every_group_before_the_first_one_trains(tmp_path, monkeypatch):
