@@ -35,7 +35,7 @@ from experiments import launch
 from rlcore.training import results
 from rlcore.training import sweep as sweep_lib
 from rlcore.training.errors import RunError
-from rlcore.training.progress import Progress
+from rlcore.training.progress import Progress, format_count
 from rlcore.training.sweep import Group, Lane
 from rlcore.training.workdir import RunOptions, claim_workdir
 
@@ -65,7 +65,8 @@ def main(job: launch.Job) -> int:
 def _run_groups(job: launch.Job, groups: Sequence[Group], workdir: pathlib.Path):
   """Checks all groups, runs them, and tabulates those that finished."""
   console = launch.console()
-  console.print(f"{sum(len(group.lanes) for group in groups)} runs in {len(groups)} programs")
+  lanes = sum(len(group.lanes) for group in groups)
+  console.print(f"{format_count(lanes, 'run')} in {format_count(len(groups), 'program')}")
   alone = len(groups) == 1 and SLURM.value is None
   if not alone:
     jax.config.update("jax_platforms", "cpu")  # what is checked here must not take the groups' accelerator memory

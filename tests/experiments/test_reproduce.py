@@ -79,7 +79,8 @@ def test_sweep_runs_one_program_in_this_process(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(toy_config, "sweep", lambda add: [add(lr=lr, seed=seed) for lr in (0.1, 0.5) for seed in (0, 1)])
   with flagsaver.flagsaver(workdir=str(tmp_path), metrics=["mean:success", "last:eval/solve_rate"]):
     assert sweep.main(make_job()) == 0
-  assert "4 runs in 1 programs" in capsys.readouterr().out
+  shown = capsys.readouterr().out
+  assert "4 runs in 1 program\n" in shown and "warm-up of 2 seeds" in shown
   rows = json.loads((tmp_path / "sweep.json").read_text())
   assert [(row["lr"], row["seed"]) for row in rows] == [(0.1, 0), (0.1, 1), (0.5, 0), (0.5, 1)]
   lines = (tmp_path / "sweep.csv").read_text().splitlines()
