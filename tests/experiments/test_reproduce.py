@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rich.console
 
-from experiments import launch, reproduce, run, sweep
+from experiments import launch, microscope, reproduce, run, sweep
 from rlcore.training import results
 from rlcore.training.errors import RunError
 from tests.training import toy_config
@@ -156,6 +156,13 @@ def test_sweep_builds_every_group_before_the_first_one_trains(tmp_path, monkeypa
   monkeypatch.setattr(sweep, "_run_processes", lambda *_: pytest.fail("it was trained"))
   with flagsaver.flagsaver(workdir=str(tmp_path)), pytest.raises(RunError, match="group_size=1: .* at least 2"):
     sweep.main(make_job())
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "group-1.log"])
+def test_the_microscope_says_that_a_sweep_keeps_no_checkpoints(tmp_path, name):
+  (tmp_path / name).touch()
+  with pytest.raises(RunError, match="directory of a sweep, which keeps no checkpoints"):
+    microscope.restore(tmp_path, None, None, 0)
 
 
 def test_the_command_of_a_group_repeats_ours(monkeypatch):
