@@ -104,6 +104,9 @@ def restore(run: pathlib.Path, experiment: Experiment, step: int | None, seed: i
   """
   directory = run / CHECKPOINTS
   if not any(directory.glob("[0-9]*")):
+    if (run / "sweep.json").exists() or any(run.glob("group-*")):
+      raise RunError(f"{run} is the directory of a sweep, which keeps no checkpoints: train the run to look at with "
+                     "experiments.run")
     raise RunError(f"{run} has no checkpoint yet; the first one is saved after the warm-up or checkpoint_every updates")
   if not launch.DEBUG.value:
     logging.set_verbosity(logging.FATAL)  # Orbax tells of what is asked of it, and of what ends in our one line

@@ -40,7 +40,7 @@ from experiments import launch
 from rlcore.training import comparison, compilation, plots, results
 from rlcore.training import sweep as sweep_lib
 from rlcore.training.errors import RunError
-from rlcore.training.progress import Progress, format_seconds
+from rlcore.training.progress import Progress, format_count, format_seconds
 from rlcore.training.workdir import RunOptions, prepare_workdir
 
 TABLE = flags.DEFINE_bool("table", False, "Only rebuild the table of the README.")
@@ -184,7 +184,7 @@ def report(console: rich.console.Console, result: Mapping[str, Any]):
       console.print(f"{claim['method']} better than {baseline} by {x['mean']:+.4f} [{x['low']:+.4f}, {x['high']:+.4f}]")
   console.print(f"\n[bold]{result['verdict']}[/bold]: {result['reason']}", soft_wrap=True)
   console.print(f"{format_seconds(result['seconds'])} in all, {format_seconds(result['compile_seconds'])} of it "
-                f"compiling {result['programs']} training programs")
+                f"compiling {format_count(result['programs'], 'training program')}")
 
 
 if __name__ == "__main__":

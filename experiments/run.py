@@ -14,9 +14,8 @@ import rich.table
 
 from experiments import launch
 from rlcore.training import examples, loop
-from rlcore.training import workdir as workdir_lib
 from rlcore.training.progress import format_seconds
-
+from rlcore.training.workdir import claim_workdir, code_changed
 
 flags.adopt_module_key_flags(launch)
 
@@ -25,11 +24,11 @@ def main(job: launch.Job) -> int:
   """Runs the job and reports; returns the exit code."""
   console = launch.console()
   workdir = pathlib.Path(launch.WORKDIR.value or f"runs/{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}")
-  loop.prepare_workdir(workdir, job.config)  # a directory that will not do is told before anything is built
-  experiment = launch.make_experiment(job.config)
-  if workdir_lib.code_changed(workdir, pathlib.Path(job.experiment_module.__file__)):
-    console.print(f"warning: {job.config.experiment} has changed since this run began, so its curves will mix two versions; "
-                  "choose another --workdir for a clean one", soft_wrap=True)
+  with claim_workdir(workdir, job.config):  # a directory that will not do is told before anything is built
+    experiment = launch.make_experiment(job.config)
+  if code_changed(workdir, pathlib.Path(job.experiment_module.__file__)):
+    console.print(f"warning: {job.config.experiment} has changed since this run began, so its curves will mix two "
+                  "versions; choose another --workdir for a clean one", soft_wrap=True)
   result = loop.run(experiment, job.config, workdir, console=console)
   if result.received is not None:
     console.print(f"{result.received.name}: saved at update {result.step}; "

@@ -7,6 +7,11 @@
 Every `add(lr=1e-3, seed=0)` is a run; keys with a dot are passed as `add(**{"warmup.lr": 1e-3})`. Runs that differ only
 in seeds and float fields are one vmapped program; each other group is a process of its own, `--jobs` at a time, or a
 Slurm job.
+
+The directory keeps `sweep.csv` and `sweep.json`, a row a run, and of each group of runs `group-N.json` with its rows
+and `group-N.npz` with its learning curves, not reduced: `np.load(path)["0 lr=0.001 seed=0/success"]` is the metric
+"success" `[steps]` of row 0 of the group, "0 lr=0.001 seed=0/eval/solve_rate" `[2]` is from before and after the
+updates (where --metrics names one of "eval/"). A sweep keeps no checkpoints.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +26,7 @@ import time
 from typing import Any
 
 from absl import flags
+import jax
 import numpy as np
 import rich.console
 import rich.table
@@ -29,9 +35,9 @@ from experiments import launch
 from rlcore.training import results
 from rlcore.training import sweep as sweep_lib
 from rlcore.training.errors import RunError
-from rlcore.training.progress import Progress
+from rlcore.training.progress import Progress, format_count
 from rlcore.training.sweep import Group, Lane
-from rlcore.training.workdir import RunOptions, prepare_workdir
+from rlcore.training.workdir import RunOptions, claim_workdir
 
 SEEDS = flags.DEFINE_list("seeds", None, "Seeds of every point that names none; default the config's.")
 METRICS = flags.DEFINE_list("metrics", None, 'What to tabulate, "reduction:key"; default mean and tail of the '
@@ -40,29 +46,52 @@ JOBS = flags.DEFINE_integer("jobs", 1, "Processes at a time.")
 SLURM = flags.DEFINE_list("slurm", None, "Submit with these parameters of submitit, key=value.")
 GROUP = flags.DEFINE_integer("group", None, "Run only this group of runs, in this process (what the others start).")
 
+flags.adopt_module_key_flags(launch)
+
 
 def main(job: launch.Job) -> int:
   """Runs the sweep, or one group of it; returns the exit code."""
-  name = f"sweep-{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}"
-  workdir = prepare_workdir(launch.WORKDIR.value or f"runs/{name}", job.config)
   lanes = collect(job)
   groups = sweep_lib.group_lanes(job.config, lanes)
-  if GROUP.value is not None:
-    run_group(job, groups[GROUP.value], workdir / f"group-{GROUP.value}.json")
-    return 0
-  console = launch.console()
-  console.print(f"{len(lanes)} runs in {len(groups)} programs")
-  paths = [workdir / f"group-{i}.json" for i in range(len(groups))]
-  if len(groups) == 1 and SLURM.value is None:
-    run_group(job, groups[0], paths[0])
-  else:
-    commands = [_command(workdir, i) for i in range(len(groups))]
-    (_run_processes if SLURM.value is None else _run_slurm)(commands, paths, workdir, console)
-  rows = [row for path in paths for row in json.loads(path.read_text())]
-  write_tables(rows, workdir)
-  _show(rows, console)
-  console.print(f"{workdir / 'sweep.csv'}\n{workdir / 'sweep.json'}", soft_wrap=True)
+  for metric in _metrics(job):
+    results.check_metric(metric)
+  name = f"sweep-{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}"
+  with claim_workdir(launch.WORKDIR.value or f"runs/{name}", job.config) as workdir:
+    if GROUP.value is not None:
+      run_group(job, groups[GROUP.value], workdir / f"group-{GROUP.value}.json")
+    else:
+      _run_groups(job, groups, workdir)
   return 0
+
+
+def _run_groups(job: launch.Job, groups: Sequence[Group], workdir: pathlib.Path):
+  """Checks all groups, runs them, and tabulates those that finished."""
+  console = launch.console()
+  lanes = sum(len(group.lanes) for group in groups)
+  console.print(f"{format_count(lanes, 'run')} in {format_count(len(groups), 'program')}")
+  alone = len(groups) == 1 and SLURM.value is None
+  if not alone:
+    jax.config.update("jax_platforms", "cpu")  # what is checked here must not take the groups' accelerator memory
+  for group in groups:
+    check_group(job, group)
+  paths = [workdir / f"group-{i}.json" for i in range(len(groups))]
+  for path in paths:
+    path.unlink(missing_ok=True)  # of an earlier sweep in this directory
+  try:
+    if alone:
+      run_group(job, groups[0], paths[0])
+    else:
+      commands = [_command(workdir, i) for i in range(len(groups))]
+      (_run_processes if SLURM.value is None else _run_slurm)(commands, paths, workdir, console)
+  finally:  # where a group failed, the others are still worth their row
+    _tabulate([row for path in paths if path.exists() for row in json.loads(path.read_text())], workdir, console)
+
+
+def _tabulate(rows: Sequence[Mapping[str, Any]], workdir: pathlib.Path, console: rich.console.Console):
+  if rows:
+    write_tables(rows, workdir)
+    _show(rows, console)
+    console.print(f"{workdir / 'sweep.csv'}\n{workdir / 'sweep.json'}", soft_wrap=True)
 
 
 def collect(job: launch.Job) -> list[Lane]:
@@ -72,7 +101,7 @@ def collect(job: launch.Job) -> list[Lane]:
     RunError: if the config file has none, or it adds nothing.
   """
   if not hasattr(job.module, "sweep"):
-    raise RunError(f"{job.name}.py has no sweep(add)")
+    raise RunError(f"{job.name}.py has no sweep(add): define def sweep(add): add(lr=1e-3)")
   points: list[dict[str, Any]] = []
   job.module.sweep(lambda **overrides: points.append(overrides))
   if not points:
@@ -89,19 +118,55 @@ def _metrics(job: launch.Job) -> list[str]:
   return METRICS.value or [f"mean:{shown}", f"tail:{shown}"]
 
 
+def check_group(job: launch.Job, group: Group):
+  """Builds and traces the experiment of a group's first lane, so that what is wrong is told before anything trains.
+
+  What an experiment that calls host code measures is only seen when it runs.
+
+  Raises:
+    RunError: if the experiment refuses its config, or a metric is asked for that its updates or evaluation do not have.
+  """
+  lane = group.lanes[0]
+  config = sweep_lib.apply_overrides(job.config, {**group.static, **lane.overrides, "seed": lane.seed})
+  try:
+    experiment = launch.make_experiment(config)
+  except ValueError as error:
+    common = ", ".join(f"{key}={value}" for key, value in group.static.items())
+    raise RunError(f"the runs with {common}: {error}" if common else str(error)) from error
+  if not experiment.jittable:
+    return
+  metrics = _metrics(job)
+  evaluated = _evaluated(metrics)
+
+  def measure(key):
+    state, measured = experiment.update(experiment.init(key))
+    return measured | ({f"eval/{name}": x for name, x in experiment.evaluate(state).items()} if evaluated else {})
+
+  shapes = jax.eval_shape(measure, jax.random.key(lane.seed))
+  numbers = [name for name, x in shapes.items() if not x.shape]  # arrays are for figures
+  for metric in metrics:
+    results.check_metric(metric, numbers)
+
+
+def _evaluated(metrics: Sequence[str]) -> bool:
+  return any(":eval/" in metric for metric in metrics)
+
+
 def run_group(job: launch.Job, group: Group, path: pathlib.Path):
-  """Runs the lanes of one program and writes a row for each."""
+  """Runs the lanes of one program; writes their histories beside `path`, and to it a row for each."""
   metrics = _metrics(job)
   floats = sorted({key for lane in group.lanes for key in lane.overrides})
   with Progress(RunOptions.from_config(job.config).progress_metric, launch.console()) as progress:
     runner = sweep_lib.LaneRunner(
         launch.make_experiment, sweep_lib.apply_overrides(job.config, group.static), floats,
-        width=min(launch.LANES.value, len(group.lanes)), evaluate=any(":eval/" in metric for metric in metrics),
-        progress=progress)
+        width=min(launch.LANES.value, len(group.lanes)), evaluate=_evaluated(metrics), progress=progress)
     histories = runner.run(group.lanes, "sweep")
-  rows = [group.static | dict(lane.overrides) | {"seed": lane.seed}
-          | {metric: float(results.reduce_history(metric, history)) for metric in metrics}
-          for lane, history in zip(group.lanes, histories, strict=True)]
+  settings = [group.static | dict(lane.overrides) | {"seed": lane.seed} for lane in group.lanes]
+  names = [" ".join((str(i), *(f"{key}={value}" for key, value in own.items()))) for i, own in enumerate(settings)]
+  np.savez(path.with_suffix(".npz"), **{f"{name}/{key}": series for name, history in zip(names, histories, strict=True)
+                                        for key, series in history.items()})
+  rows = [own | {metric: float(results.reduce_history(metric, history)) for metric in metrics}
+          for own, history in zip(settings, histories, strict=True)]
   path.write_text(json.dumps(rows))
 
 
@@ -122,7 +187,7 @@ def _run_processes(commands: Sequence[list[str]], paths: Sequence[pathlib.Path],
       running.append(process)
       code = process.wait()
     if code or not paths[i].exists():
-      raise RunError(f"group {i} failed with exit code {code}; see {log}")
+      raise RunError(f"group {i} failed with exit code {code}; see {log}: {_last_line(log)}")
     console.print(f"group {i} done")
 
   signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the children must not outlive us
@@ -137,6 +202,12 @@ def _run_processes(commands: Sequence[list[str]], paths: Sequence[pathlib.Path],
         if process.poll() is None:
           process.send_signal(signal.SIGTERM)
       raise
+
+
+def _last_line(log: pathlib.Path) -> str:
+  """Returns the last line of a log that says something: of a failed command, the cause."""
+  lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+  return lines[-1].removeprefix("error: ") if lines else "it is empty"
 
 
 def _run_slurm(commands: Sequence[list[str]], paths: Sequence[pathlib.Path], workdir: pathlib.Path,

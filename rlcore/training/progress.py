@@ -9,6 +9,11 @@ import rich.progress
 PLAIN_SECONDS = 10.0  # in a log file: at most one line in this time
 
 
+def format_count(number: int, noun: str) -> str:
+  """Writes how many of something there are, "1 run" or "4 runs"."""
+  return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def format_seconds(seconds: float) -> str:
   """Writes a duration as `0:07`, `12:34` or `1:02:03`."""
   minutes, rest = divmod(int(seconds + 0.5), 60)

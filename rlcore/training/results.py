@@ -3,7 +3,7 @@
 A result file is written by `experiments.reproduce` and never by hand. Its verdict follows from the numbers in it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import dataclasses
 import importlib.metadata
 import json
@@ -31,6 +31,7 @@ _REDUCTIONS = {
     "tail": lambda x: np.mean(x[..., -max(x.shape[-1] // 10, 1):], -1),
     "max": lambda x: np.max(x, -1),
 }
+_LEVEL = re.compile(r"to(\d*\.?\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +82,23 @@ class Interval(NamedTuple):
   high: float
 
 
+def check_metric(metric: str, keys: Collection[str] | None = None):
+  """Complains of a metric that `reduce_history` could not reduce.
+
+  Args:
+    metric: "reduction:key", see `Claim.metric`.
+    keys: what a run's history has; None where that is not known yet, and only the reduction is checked.
+
+  Raises:
+    RunError: if there is no such reduction or key.
+  """
+  reduction, colon, key = metric.partition(":")
+  if not colon or not (reduction in _REDUCTIONS or _LEVEL.fullmatch(reduction)):
+    raise RunError(f'metric "{metric}": write "reduction:key" with one of {", ".join(_REDUCTIONS)}, to0.6')
+  if keys is not None and key not in keys:
+    raise RunError(f'metric "{metric}": the run has no "{key}"; it has {", ".join(sorted(keys))}')
+
+
 def reduce_history(metric: str, history: Mapping[str, np.ndarray]) -> np.ndarray:
   """Reduces one metric of a run to a number.
 
@@ -94,12 +112,9 @@ def reduce_history(metric: str, history: Mapping[str, np.ndarray]) -> np.ndarray
   Raises:
     RunError: if there is no such reduction or key.
   """
+  check_metric(metric, history)
   reduction, _, key = metric.partition(":")
-  level = re.fullmatch(r"to(\d*\.?\d+)", reduction)
-  if level is None and reduction not in _REDUCTIONS:
-    raise RunError(f'metric "{metric}": write "reduction:key" with one of {", ".join(_REDUCTIONS)}, to0.6')
-  if key not in history:
-    raise RunError(f'metric "{metric}": the run has no "{key}"; it has {", ".join(sorted(history))}')
+  level = _LEVEL.fullmatch(reduction)
   values = np.asarray(history[key], float)
   return _updates_to(float(level[1]), values) if level else _REDUCTIONS[reduction](values)
 

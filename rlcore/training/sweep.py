@@ -19,7 +19,7 @@ import numpy as np
 
 from rlcore.training import compilation, programs
 from rlcore.training.errors import RunError
-from rlcore.training.progress import Progress
+from rlcore.training.progress import Progress, format_count
 from rlcore.training.workdir import RunOptions
 from rlcore.types import Array, Experiment, PyTree
 
@@ -194,7 +194,7 @@ class LaneRunner:
       filled = np.resize(lot, self._width)
       state = starts(filled)
       name = label if len(lots) == 1 else f"{label} {i + 1}/{len(lots)}"
-      history = self._run_lot(values[filled], seeds[filled], state, f"{name} ({len(lot)} runs)")
+      history = self._run_lot(values[filled], seeds[filled], state, f"{name} ({format_count(len(lot), 'run')})")
       for k, index in enumerate(lot):
         histories.append({key: series[k] for key, series in history.items()})
         keep(int(index), histories[-1])
@@ -244,7 +244,7 @@ class LaneRunner:
     state = self._init(values, seeds)
     if not self._warmup_steps:
       return state
-    label = f"{label}: warm-up of {len(np.unique(seeds))} seeds"
+    label = f"{label}: warm-up of {format_count(len(np.unique(seeds)), 'seed')}"
     return self._run_stage(self._warm_up, values, seeds, state, self._warmup_steps, label)[0]
 
   def _run_lot(self, values: np.ndarray, seeds: np.ndarray, state: PyTree, label: str) -> LaneHistory:

@@ -1,6 +1,7 @@
 """The directory of a run: what the host loop reads of a config, and whether a directory belongs to it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -12,6 +13,7 @@ import ml_collections
 from rlcore.training.errors import RunError
 
 CHECKPOINTS = "checkpoints"
+CONFIG = "config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,7 @@ def prepare_workdir(workdir: str | pathlib.Path, config: ml_collections.ConfigDi
   except OSError as error:
     raise RunError(f"cannot write the run directory {workdir}: {error.strerror or error}") from error
   mine = json.loads(config.to_json_best_effort(sort_keys=True))
-  path = workdir / "config.json"
+  path = workdir / CONFIG
   if path.exists() and any((workdir / CHECKPOINTS).glob("[0-9]*")):  # without a checkpoint nothing is resumed
     try:
       theirs = json.loads(path.read_text())
@@ -100,6 +102,33 @@ def code_changed(workdir: pathlib.Path, source: pathlib.Path) -> bool:
     return json.loads(note.read_text()).get("sha256") != digest
   note.write_text(json.dumps({"file": source.name, "sha256": digest}) + "\n")
   return False
+
+
+@contextlib.contextmanager
+def claim_workdir(workdir: str | pathlib.Path, config: ml_collections.ConfigDict) -> Iterator[pathlib.Path]:
+  """Prepares a run's directory for a `with` block, and takes it away again if the block fails before it wrote there.
+
+  A directory that was there before stays.
+
+  Args:
+    workdir: the directory.
+    config: the config.
+
+  Yields:
+    The directory.
+
+  Raises:
+    RunError: as `prepare_workdir` does.
+  """
+  is_new = not pathlib.Path(workdir).exists()
+  workdir = prepare_workdir(workdir, config)
+  try:
+    yield workdir
+  except BaseException:
+    if is_new and [path.name for path in workdir.iterdir()] == [CONFIG]:
+      (workdir / CONFIG).unlink()
+      workdir.rmdir()
+    raise
 
 
 def _differences(old, new, name: str = "") -> list[tuple[str, str]]:

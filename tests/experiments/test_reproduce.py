@@ -7,10 +7,11 @@ import sys
 
 from absl import flags
 from absl.testing import flagsaver
+import numpy as np
 import pytest
 import rich.console
 
-from experiments import launch, reproduce, sweep
+from experiments import launch, microscope, reproduce, run, sweep
 from rlcore.training import results
 from rlcore.training.errors import RunError
 from tests.training import toy_config
@@ -78,11 +79,36 @@ def test_sweep_runs_one_program_in_this_process(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(toy_config, "sweep", lambda add: [add(lr=lr, seed=seed) for lr in (0.1, 0.5) for seed in (0, 1)])
   with flagsaver.flagsaver(workdir=str(tmp_path), metrics=["mean:success", "last:eval/solve_rate"]):
     assert sweep.main(make_job()) == 0
-  assert "4 runs in 1 programs" in capsys.readouterr().out
+  shown = capsys.readouterr().out
+  assert "4 runs in 1 program\n" in shown and "warm-up of 2 seeds" in shown
   rows = json.loads((tmp_path / "sweep.json").read_text())
   assert [(row["lr"], row["seed"]) for row in rows] == [(0.1, 0), (0.1, 1), (0.5, 0), (0.5, 1)]
   lines = (tmp_path / "sweep.csv").read_text().splitlines()
   assert lines[0] == "lr,seed,mean:success,last:eval/solve_rate" and len(lines) == 5
+  curves = np.load(tmp_path / "group-0.npz")
+  for i, row in enumerate(rows):
+    name = f"{i} lr={row['lr']} seed={row['seed']}"
+    assert curves[f"{name}/success"].shape == (4,) and curves[f"{name}/eval/solve_rate"].shape == (2,)
+    assert row["mean:success"] == pytest.approx(curves[f"{name}/success"].mean())
+
+
+def test_sweep_writes_the_histories_before_it_reduces_them(tmp_path, monkeypatch):
+  monkeypatch.setattr(toy_config, "sweep", lambda add: add(lr=0.1))
+  monkeypatch.setattr(results, "reduce_history", lambda *_: 1 / 0)
+  with flagsaver.flagsaver(workdir=str(tmp_path)), pytest.raises(ZeroDivisionError):
+    sweep.main(make_job())
+  assert "0 lr=0.1 seed=0/loss" in np.load(tmp_path / "group-0.npz")
+
+
+@pytest.mark.parametrize("metric, message", [
+    ("success", 'metric "success": write "reduction:key"'), ("median:success", 'write "reduction:key"'),
+    ("mean:sucess", 'the run has no "sucess"; it has loss, '), ("last:eval/policy", 'the run has no "eval/policy"'),
+])
+def test_sweep_refuses_a_metric_before_anything_is_trained(tmp_path, monkeypatch, metric, message):
+  monkeypatch.setattr(toy_config, "sweep", lambda add: add(lr=0.1))
+  monkeypatch.setattr(sweep, "run_group", lambda *_: pytest.fail("it was trained"))
+  with flagsaver.flagsaver(workdir=str(tmp_path), metrics=[metric]), pytest.raises(RunError, match=message):
+    sweep.main(make_job())
 
 
 def test_sweep_starts_the_other_groups_as_processes(tmp_path):
@@ -92,9 +118,51 @@ def test_sweep_starts_the_other_groups_as_processes(tmp_path):
   sweep._run_processes([write(path) for path in paths], paths, tmp_path, quiet)
   assert all(path.read_text() == "[]" for path in paths)
   broken = [sys.executable, "-c", "print('so it was'); raise SystemExit(3)"]
-  with pytest.raises(RunError, match="group 0 failed with exit code 3; see .*group-0.log"):
+  with pytest.raises(RunError, match="group 0 failed with exit code 3; see .*group-0.log: so it was$"):
     sweep._run_processes([broken], paths[:1], tmp_path, quiet)
   assert (tmp_path / "group-0.log").read_text() == "so it was\n"
+
+
+def test_a_failed_sweep_keeps_the_rows_of_the_groups_that_finished(tmp_path, monkeypatch, capsys):
+  row = {"lr": 0.1, "group_size": 8, "seed": 0, "mean:success": 0.25}
+  write = f"open({str(tmp_path / 'group-0.json')!r}, 'w').write({json.dumps([row])!r})"
+  fail = "import sys; sys.exit('error: out of luck\\n')"
+  monkeypatch.setattr(sweep, "_command", lambda workdir, i: [sys.executable, "-c", fail if i else write])
+  (tmp_path / "group-1.json").write_text("[1]")  # of an earlier sweep, it is no row of this one
+  with flagsaver.flagsaver(workdir=str(tmp_path)), pytest.raises(RunError, match="group-1.log: out of luck$"):
+    sweep.main(make_job())
+  assert json.loads((tmp_path / "sweep.json").read_text()) == [row]
+  assert "0.2500" in capsys.readouterr().out
+
+
+def test_input_that_is_refused_leaves_no_directory(tmp_path, monkeypatch):
+  ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+  theirs.mkdir()
+  monkeypatch.setattr(toy_config, "sweep", lambda add: add(lr=0.1))
+  for path in (ours, theirs):
+    for metric in ("success", "mean:sucess"):
+      with flagsaver.flagsaver(workdir=str(path), metrics=[metric]), pytest.raises(RunError):
+        sweep.main(make_job())
+    with flagsaver.flagsaver(workdir=str(path)), pytest.raises(ValueError, match="at least 2"):
+      run.main(make_job(group_size=1))
+  monkeypatch.delattr(toy_config, "sweep")
+  with flagsaver.flagsaver(workdir=str(ours)), pytest.raises(RunError, match=r"define def sweep\(add\): add\(lr=1e-3"):
+    sweep.main(make_job())
+  assert not ours.exists() and [path.name for path in theirs.iterdir()] == ["config.json"]
+
+
+def test_sweep_builds_every_group_before_the_first_one_trains(tmp_path, monkeypatch):
+  monkeypatch.setattr(toy_config, "sweep", lambda add: [add(group_size=size) for size in (8, 1)])
+  monkeypatch.setattr(sweep, "_run_processes", lambda *_: pytest.fail("it was trained"))
+  with flagsaver.flagsaver(workdir=str(tmp_path)), pytest.raises(RunError, match="group_size=1: .* at least 2"):
+    sweep.main(make_job())
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "group-1.log"])
+def test_the_microscope_says_that_a_sweep_keeps_no_checkpoints(tmp_path, name):
+  (tmp_path / name).touch()
+  with pytest.raises(RunError, match="directory of a sweep, which keeps no checkpoints"):
+    microscope.restore(tmp_path, None, None, 0)
 
 
 def test_the_command_of_a_group_repeats_ours(monkeypatch):
