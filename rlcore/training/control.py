@@ -17,6 +17,7 @@ import optax
 from rlcore import losses
 from rlcore import rewards as reward_lib
 from rlcore import stats
+from rlcore.training import describe
 from rlcore.training import state as state_lib
 from rlcore.types import AdvantageEstimator, Agent, Array, Experiment, Metrics, PolicyLoss, PyTree, Rewards
 from rlcore.types import RewardTransform, Stage, Trajectory
@@ -179,8 +180,9 @@ def credit(parts: ControlParts, raw: Rewards, episodes: Trajectory,
   """
   def one_group(raw, group, reward_state):
     rewards, reward_state = parts.reward_transform.apply(raw, group, reward_state)
-    target = None if parts.value_target is None else parts.value_target(rewards, group)
-    return (rewards, parts.advantage_estimator(rewards, group), target), reward_state
+    advantages = describe.credit_of_group(parts.advantage_estimator, rewards, group)
+    target = parts.value_target and describe.credit_of_group(parts.value_target, rewards, group, "value target")
+    return (rewards, advantages, target), reward_state
 
   batched = jax.vmap(one_group, (0, 0, None), (0, None), axis_name=GROUPS)
   (rewards, advantages, target), reward_state = batched(raw, episodes, reward_state)
