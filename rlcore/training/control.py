@@ -59,6 +59,7 @@ class ControlParts:
     policy_loss: `(log_probs [N, T], Trajectory of [N, T], advantages [N, T]) -> (scalar, metrics)`; N = B G, group after
       group, unless minibatches shuffle them.
     group_size: G, episodes of each instance.
+    min_group_size: the least G from which the credit can tell anything; 2 where it compares a group.
     reward_transform: applied to each group before credit is assigned; sees `outcome`, with `process` None. Its state
       (statistics, a learned reward model) is merged over `GROUPS`.
     reward_state: `(key, params) -> state` of the transform, where it starts from the policy's parameters; None takes
@@ -85,6 +86,7 @@ class ControlParts:
   advantage_estimator: AdvantageEstimator
   policy_loss: PolicyLoss
   group_size: int = 1
+  min_group_size: int = 1
   reward_transform: RewardTransform = dataclasses.field(default_factory=reward_lib.identity)
   reward_state: Callable[[Array, PyTree], PyTree] | None = None
   value_target: AdvantageEstimator | None = None
@@ -105,6 +107,9 @@ class ControlParts:
   def __post_init__(self):
     if self.group_size < 1:
       raise ValueError(f"group_size={self.group_size} must be at least 1")
+    if self.group_size < self.min_group_size:
+      raise ValueError(f"group_size={self.group_size}: group-relative credit needs at least {self.min_group_size} "
+                       "episodes of an instance")
 
 
 def play(parts: ControlParts, params: PyTree, key: Array, instances: PyTree) -> Trajectory:
