@@ -21,6 +21,7 @@ import rich.console
 
 from rlcore.training import compilation
 from rlcore.training.errors import NonFiniteError, RunError
+from rlcore.training.workdir import check_options
 from rlcore.types import Experiment
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, path.py or path.py:variant.")
@@ -89,6 +90,7 @@ def job() -> Job:
     raise RunError("which config? give --config=configs/quickstart.py")
   path, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
   config = CONFIG.value.lock()
+  check_options(config)  # an experiment that is built of them would fail deeper
   overrides = tuple(sorted(config_flags.get_override_values(flags.FLAGS["config"])))
   return Job(config, load_module(pathlib.Path(path)), pathlib.Path(path).stem, variant, overrides)
 

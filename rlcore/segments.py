@@ -26,6 +26,7 @@ def segment_ids(boundary: Array, mask: Array, *, starts: bool = False) -> Array:
 
   Reference: Fine-Grained RLHF, arXiv:2306.01693; Internal RL, arXiv:2512.20605.
   """
+  boundary, mask = map(jnp.asarray, (boundary, mask))
   chex.assert_rank([boundary, mask], 1)
   chex.assert_equal_shape((boundary, mask))
   keep = mask > 0
@@ -45,6 +46,7 @@ def segment_end_mask(boundary: Array, mask: Array) -> Array:
 
   Reference: Fine-Grained RLHF, arXiv:2306.01693.
   """
+  boundary, mask = map(jnp.asarray, (boundary, mask))
   chex.assert_rank([boundary, mask], 1)
   chex.assert_equal_shape((boundary, mask))
   keep = mask > 0
@@ -63,6 +65,7 @@ def next_counted(mask: Array) -> Array:
 
   Reference: n-step returns and differences of step scores (Clip-Delta, arXiv:2410.15115) step over holes with it.
   """
+  mask = jnp.asarray(mask)
   chex.assert_rank(mask, 1)
   length = mask.shape[0]
   places = jnp.where(mask > 0, jnp.arange(length, dtype=jnp.int32), length)
@@ -80,8 +83,9 @@ def is_last_counted(mask: Array) -> Array:
 
   Reference: PPR, arXiv:2509.25598 (the outcome sits on the last step).
   """
+  mask = jnp.asarray(mask)
   chex.assert_rank(mask, 1)
-  keep, places = jnp.asarray(mask) > 0, jnp.arange(mask.shape[0], dtype=jnp.int32)
+  keep, places = mask > 0, jnp.arange(mask.shape[0], dtype=jnp.int32)
   return places == jnp.max(jnp.where(keep, places, -1), initial=-1)
 
 
@@ -103,6 +107,7 @@ def last_token_of_steps(step_id: Array, mask: Array, num_steps: int) -> Array:
 
   Reference: SPA-RL, arXiv:2505.20732.
   """
+  step_id, mask = map(jnp.asarray, (step_id, mask))
   chex.assert_rank([step_id, mask], 1)
   chex.assert_equal_shape((step_id, mask))
   slots = _slots(step_id, mask > 0, num_steps)
@@ -126,6 +131,7 @@ def step_rewards_to_tokens(step_rewards: Array, step_end: Array, step_mask: Arra
 
   Reference: SPA-RL, arXiv:2505.20732; multi-turn guide, arXiv:2510.01132.
   """
+  step_rewards, step_end, step_mask = map(jnp.asarray, (step_rewards, step_end, step_mask))
   chex.assert_rank([step_rewards, step_end, step_mask], 1)
   chex.assert_equal_shape((step_rewards, step_end, step_mask))
   keep = step_mask > 0
@@ -146,6 +152,7 @@ def steps_to_tokens(step_values: Array, step_id: Array, mask: Array) -> Array:
 
   Reference: TP-GRPO, arXiv:2507.23317.
   """
+  step_values, step_id, mask = map(jnp.asarray, (step_values, step_id, mask))
   chex.assert_rank([step_values, step_id, mask], 1)
   chex.assert_equal_shape((step_id, mask))
   slots = _slots(step_id, mask > 0, step_values.shape[0])
@@ -167,6 +174,7 @@ def step_sums(values: Array, step_id: Array, mask: Array, num_steps: int) -> Arr
 
   Reference: OPRL, arXiv:2509.19199.
   """
+  values, step_id, mask = map(jnp.asarray, (values, step_id, mask))
   chex.assert_rank([values, step_id, mask], 1)
   chex.assert_equal_shape((values, step_id, mask))
   keep = mask > 0

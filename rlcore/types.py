@@ -102,7 +102,10 @@ class RewardTransform(NamedTuple):
 
 
 AdvantageEstimator = Callable[[Rewards, Any], Array]
-"""`(rewards, batch) -> advantages`, of one group (`[G, T]`) or one trajectory (`[T]`)."""
+"""`(rewards, batch) -> advantages`, of one group (`[G, T]`) or one trajectory (`[T]`).
+
+The experiments always pass a group, with `outcome` `[G]` and `batch.mask` `[G, T]`, and check that `[G, T]` comes back.
+"""
 
 PolicyLoss = Callable[[Array, Any, Array], tuple[Array, Metrics]]
 """`(log_probs, batch, advantages) -> (scalar, metrics)`, over all sequences of a minibatch (`[N, T]`)."""

@@ -16,6 +16,11 @@ from tests import contract
 
 ROWS = contract.all_rows()
 DEVICES = 8
+# The modules that people try by hand.
+LISTED = (
+    "rlcore.segments", "rlcore.rewards.", "rlcore.advantages.steps", "rlcore.advantages.groups",
+    "rlcore.advantages.episodes", "rlcore.advantages.depths", "rlcore.losses.reward_models", "rlcore.losses.candidates",
+    "rlcore.losses.branching")
 # The modules whose public functions need a row; a factory (of a reward transform, say) is tested through what it makes.
 ROOMS = ("rlcore.stats", "rlcore.segments", "rlcore.rewards", "rlcore.advantages", "rlcore.losses")
 
@@ -89,6 +94,12 @@ def test_values_and_gradients_are_finite(row):
     grad = _gradient(fn, args, position)
     assert np.isfinite(grad).all()
     assert np.any(np.asarray(grad)) == (position in row.grads), f"argument {position}"
+
+
+@pytest.mark.parametrize("row", [r for r in ROWS if r.fn.__module__.startswith(LISTED)], ids=lambda row: row.name)
+def test_python_lists_are_arrays(row):
+  fn, (args,) = _bound(row), _examples(row)
+  _close(fn(*(x.tolist() for x in args)), fn(*args), row.rtol)
 
 
 @pytest.mark.parametrize("junk", [np.nan, np.inf, -1e30])

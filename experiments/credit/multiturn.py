@@ -44,6 +44,7 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
   def draw(tree, chosen, total, count, key):
     return _chosen(tree, chosen, jax.random.permutation(key, total)[:count])
 
+  grpo = config.weights.grpo  # the only estimator that has no credit for an episode without others
   parts = control.ControlParts(
       agent=multi_turn.make_token_agent(model, world, critic_dim=config.model.dim),
       instances=functools.partial(draw, train, config.train_set, config.train, config.groups),
@@ -57,6 +58,7 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
       policy_loss=functools.partial(losses.clip_policy_loss, clip_low=config.clip, clip_high=config.clip),
       entropy_coef=config.entropy_coef,
       group_size=config.group_size,
+      min_group_size=1 if isinstance(grpo, (int, float)) and grpo == 0 else 2,  # a tracer may be any weight
       epochs=config.epochs,
       minibatches=config.minibatches,
       rollout=functools.partial(multi_turn.play_group, model, world, group_size=config.group_size),

@@ -41,6 +41,7 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
       agent=agent,
       instances=lambda key: tasks,
       group_size=config.group_size,
+      min_group_size=2,
       optimizer=state_lib.make_optimizer(config.lr, b2=0.999, max_grad_norm=None),
       reward_transform=transform(agent.init),
       reward_state=lambda key, params: transform(lambda _: params).init(key, None),  # the model starts as the policy

@@ -43,6 +43,7 @@ def _parts(config: ml_collections.ConfigDict, key: Array) -> control.ControlPart
       probe=True,
       optimizer=state_lib.make_optimizer(config.lr, max_grad_norm=None),
       group_size=config.group_size,
+      min_group_size=2,
       rollout=agent(play=rollout).rollout,
       reward_transform=rewards.stateless(functools.partial(_with_step_rewards, config)),
       advantage_estimator=functools.partial(_advantages, config.credit),

@@ -30,6 +30,7 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
       agent=actor_critic.make_actor_critic(world, critic=False),
       instances=lambda key: prompts,
       group_size=config.group_size,
+      min_group_size=2,
       optimizer=state_lib.make_optimizer(config.lr, b2=0.999, max_grad_norm=None),
       reward_transform=judge(functools.partial(stack_writer.stack_labels, **size), config.flip),
       advantage_estimator=functools.partial(

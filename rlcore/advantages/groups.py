@@ -152,8 +152,8 @@ def total_rewards(rewards: Rewards, mask: Array) -> Array:
   Reference: multi-turn guide, arXiv:2510.01132, sec. 3 (RLOO and GRPO see dense rewards through their sum only).
   """
   outcome, process = jax.lax.stop_gradient((rewards.outcome, rewards.process))
+  outcome, mask = jnp.asarray(outcome, jnp.float32), jnp.asarray(mask)
   chex.assert_rank([outcome, mask], [1, 2])
-  outcome = jnp.asarray(outcome, jnp.float32)
   return outcome if process is None else outcome + stats.masked_sum(process, mask, axis=1)
 
 

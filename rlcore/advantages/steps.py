@@ -68,6 +68,7 @@ def thought_advantage(
 
   Reference: TP-GRPO, arXiv:2507.23317, propositions 1 and 2.
   """
+  flags, step_mask, correct = map(jnp.asarray, (flags, step_mask, correct))
   outcome, keep, right = _outcomes(flags, step_mask, correct, eps, ddof)
   good = jax.vmap(thoughts.good_steps)(flags, step_mask)
   elsewhere = jnp.where(right, outcome - thoughts.capability_reward(correct, alpha), 0)
@@ -95,6 +96,7 @@ def step_level_advantage(
 
   Reference: TP-GRPO, arXiv:2507.23317, the ablation without merging.
   """
+  flags, step_mask, correct = map(jnp.asarray, (flags, step_mask, correct))
   outcome, keep, right = _outcomes(flags, step_mask, correct, eps, ddof)
   reward = jnp.where(right, jnp.where(flags > 0, r_step, -r_step), jnp.where(flags > 0, -r_step, 0))
   reward = stats.masked(reward, keep & ~jax.vmap(segments.is_last_counted)(step_mask))
@@ -128,6 +130,7 @@ def oprl_advantage(
   """
   if estimator not in _ESTIMATORS:
     raise ValueError(f"estimator={estimator!r} must be one of {tuple(_ESTIMATORS)}")
+  outcome, step_rewards, step_mask = map(jnp.asarray, (outcome, step_rewards, step_mask))
   chex.assert_rank([outcome, step_rewards, step_mask], [1, 2, 2])
   chex.assert_equal_shape((step_rewards, step_mask))
   chex.assert_shape(outcome, step_mask.shape[:1])
@@ -148,6 +151,6 @@ def _outcomes(flags: Array, step_mask: Array, correct: Array, eps: float, ddof: 
   chex.assert_rank([flags, step_mask, correct], [2, 2, 1])
   chex.assert_equal_shape((flags, step_mask))
   chex.assert_shape(correct, flags.shape[:1])
-  right = jnp.asarray(correct) > 0
+  right = correct > 0
   outcome = group_advantage(right.astype(jnp.float32), eps=eps, ddof=ddof)
   return outcome[:, None], step_mask > 0, right[:, None]

@@ -31,6 +31,7 @@ def branch_grpo_loss(
 
   Reference: BranchGRPO, arXiv:2509.06040, eq. 2.
   """
+  logp, logp_old, adv, weight = map(jnp.asarray, (logp, logp_old, adv, weight))
   chex.assert_rank([logp, logp_old, adv, weight], 2)
   chex.assert_equal_shape([logp, logp_old, adv, weight])
   weight = jax.lax.stop_gradient(stats.masked(weight, weight))

@@ -41,13 +41,14 @@ def slate_objective(
   """
   if ratio_level not in ("token", "sequence"):
     raise ValueError(f'ratio_level={ratio_level!r} is neither "token" nor "sequence"')
+  logp, logp_old, advantages, mask, step_mask = map(jnp.asarray, (logp, logp_old, advantages, mask, step_mask))
   chex.assert_rank([logp, logp_old, advantages, mask, step_mask], [3, 3, 2, 3, 1])
   chex.assert_equal_shape((logp, logp_old, mask))
   chex.assert_equal_shape_prefix((logp, advantages, step_mask), 1)
   chex.assert_shape(advantages, logp.shape[:2])
-  active = jnp.asarray(step_mask) > 0
-  counted = (jnp.asarray(mask) > 0) & active[:, None, None]
-  credit = stats.masked(jnp.broadcast_to(jnp.asarray(advantages)[..., None], mask.shape), counted)
+  active = step_mask > 0
+  counted = (mask > 0) & active[:, None, None]
+  credit = stats.masked(jnp.broadcast_to(advantages[..., None], mask.shape), counted)
   rows = lambda x: jnp.reshape(x, (-1, mask.shape[-1]))
   ratios = importance_ratio(rows(logp), rows(logp_old), rows(counted), ratio=ratio_level)
   surrogate = clipped_surrogate(ratios, rows(credit), clip_low=clip_eps, clip_high=None)

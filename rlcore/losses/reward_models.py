@@ -49,10 +49,11 @@ def trajectory_dpo_loss(step_rewards: Array, step_mask: Array, outcome: Array, a
 
   Reference: OPRL / iStar, arXiv:2509.19199, sec. 3 (trajectory-based DPO).
   """
+  step_mask, outcome = map(jnp.asarray, (step_mask, outcome))
   chex.assert_rank(outcome, 1)
   scores = implicit.trajectory_scores(step_rewards, step_mask, aggregate)
   chex.assert_equal_shape((scores, outcome))
   exists = jnp.any(step_mask > 0, 1)
-  outcome = jax.lax.stop_gradient(jnp.asarray(outcome))
+  outcome = jax.lax.stop_gradient(outcome)
   pair = (outcome[:, None] > outcome[None, :]) & exists[:, None] & exists[None, :]
   return stats.masked_mean(jax.nn.softplus(scores[None, :] - scores[:, None]), pair)

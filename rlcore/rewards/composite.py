@@ -50,8 +50,9 @@ def gated_reward(reward: Array, gate: Array, *, otherwise: float | Array = 0.0) 
 
   Reference: Table2LaTeX-RL, arXiv:2509.17589 (a score counts only if the code compiles).
   """
+  reward, gate = jnp.asarray(reward, jnp.float32), jnp.asarray(gate)
   chex.assert_equal_shape((reward, gate))
-  return jax.lax.stop_gradient(jnp.where(gate > 0, jnp.asarray(reward, jnp.float32), otherwise))
+  return jax.lax.stop_gradient(jnp.where(gate > 0, reward, otherwise))
 
 
 def lexicographic_reward(levels: Array, thresholds: Array, weights: Array | None = None) -> Array:
@@ -70,6 +71,7 @@ def lexicographic_reward(levels: Array, thresholds: Array, weights: Array | None
 
   Reference: OptiAgent, arXiv:2602.23761.
   """
+  levels, thresholds = jnp.asarray(levels), jnp.asarray(thresholds)
   chex.assert_rank([levels, thresholds], 1)
   chex.assert_equal_shape((levels, thresholds))
   passed = jnp.cumprod(levels >= thresholds).astype(bool)

@@ -27,6 +27,7 @@ def implicit_step_rewards(
 
   Reference: OPRL / iStar, arXiv:2509.19199, sec. 3.
   """
+  logp_prm, logp_old, step_id, mask = map(jnp.asarray, (logp_prm, logp_old, step_id, mask))
   chex.assert_equal_shape((logp_prm, logp_old, step_id, mask))
   ratio = stats.masked(logp_prm, mask) - jax.lax.stop_gradient(stats.masked(logp_old, mask))
   return beta * segments.step_sums(ratio, step_id, mask, num_steps)
@@ -50,6 +51,7 @@ def trajectory_scores(step_rewards: Array, step_mask: Array, aggregate: str = "s
   """
   if aggregate not in _AGGREGATES:
     raise ValueError(f"aggregate={aggregate!r} must be one of {_AGGREGATES}")
+  step_rewards, step_mask = map(jnp.asarray, (step_rewards, step_mask))
   chex.assert_rank([step_rewards, step_mask], 2)
   chex.assert_equal_shape((step_rewards, step_mask))
   reduce = stats.masked_sum if aggregate == "sum" else stats.masked_mean
@@ -71,6 +73,7 @@ def normalize_step_rewards(
 
   Reference: OPRL / iStar, arXiv:2509.19199 (its code, `batch_norm`).
   """
+  step_rewards, step_mask = map(jnp.asarray, (step_rewards, step_mask))
   chex.assert_rank([step_rewards, step_mask], 2)
   chex.assert_equal_shape((step_rewards, step_mask))
   rewards = jax.lax.stop_gradient(stats.masked(step_rewards, step_mask))

@@ -29,9 +29,10 @@ def length_penalized_reward(
 
   Reference: PAR, arXiv:2502.18770 (its code).
   """
+  reward, length = jnp.asarray(reward, jnp.float32), jnp.asarray(length, jnp.float32)
   chex.assert_equal_shape((reward, length))
-  paid = jnp.maximum(jnp.asarray(length, jnp.float32) - free_length, 0)
-  return jax.lax.stop_gradient(jnp.asarray(reward, jnp.float32) - penalty * paid)
+  paid = jnp.maximum(length - free_length, 0)
+  return jax.lax.stop_gradient(reward - penalty * paid)
 
 
 def relative_length_reward(
@@ -52,9 +53,9 @@ def relative_length_reward(
 
   Reference: Kimi k1.5, arXiv:2501.12599, section 2.3.3.
   """
+  reward, length = jnp.asarray(reward, jnp.float32), jnp.asarray(length, jnp.float32)
   chex.assert_rank([reward, length], 1)
   chex.assert_equal_shape((reward, length))
-  reward, length = jnp.asarray(reward, jnp.float32), jnp.asarray(length, jnp.float32)
   shortest, longest = jnp.min(length), jnp.max(length)
   differ = longest > shortest
   term = 0.5 - (length - shortest) / jnp.where(differ, longest - shortest, 1)
@@ -82,11 +83,12 @@ def overlong_reward(
 
   Reference: DAPO, arXiv:2503.14476, eq. 13.
   """
+  reward, length = jnp.asarray(reward, jnp.float32), jnp.asarray(length, jnp.float32)
   chex.assert_equal_shape((reward, length))
-  excess = jnp.asarray(length, jnp.float32) - (max_length - cache_length)
+  excess = length - (max_length - cache_length)
   hard = jnp.equal(cache_length, 0)
   share = jnp.where(hard, excess > 0, jnp.clip(excess / jnp.where(hard, 1, cache_length), 0, 1))
-  return jax.lax.stop_gradient(jnp.asarray(reward, jnp.float32) - penalty * share)
+  return jax.lax.stop_gradient(reward - penalty * share)
 
 
 def kl_penalized_rewards(rewards: Array, logp: Array, ref_logp: Array, mask: Array, kl_coef: float | Array) -> Array:
@@ -104,6 +106,7 @@ def kl_penalized_rewards(rewards: Array, logp: Array, ref_logp: Array, mask: Arr
 
   Reference: Fine-Grained RLHF, arXiv:2306.01693; PAR, arXiv:2502.18770.
   """
+  rewards, logp, ref_logp, mask = map(jnp.asarray, (rewards, logp, ref_logp, mask))
   chex.assert_rank([rewards, logp, ref_logp, mask], 1)
   chex.assert_equal_shape((rewards, logp, ref_logp, mask))
   rewards, logp, ref_logp = (stats.masked(x, mask) for x in (rewards, logp, ref_logp))

@@ -26,7 +26,8 @@ def principle_score(scores: Array, max_scores: Array, mask: Array) -> Array:
 
   Reference: PPR, arXiv:2509.25598 (principle-based process reward).
   """
-  scores, max_scores = jax.lax.stop_gradient((jnp.asarray(scores), jnp.asarray(max_scores)))
+  scores, max_scores, mask = map(jnp.asarray, (scores, max_scores, mask))
+  scores, max_scores = jax.lax.stop_gradient((scores, max_scores))
   chex.assert_rank([scores, max_scores, mask], 1)
   chex.assert_equal_shape((scores, max_scores, mask))
   possible = stats.masked_sum(max_scores, mask)
@@ -52,6 +53,7 @@ def renorm(process: Array, outcome: Array, step_mask: Array) -> Array:
   Reference: PPR, arXiv:2509.25598 (ReNorm).
   """
   process, outcome = jax.lax.stop_gradient((jnp.asarray(process), jnp.asarray(outcome, jnp.float32)))
+  step_mask = jnp.asarray(step_mask)
   chex.assert_rank([process, outcome, step_mask], [1, 0, 1])
   chex.assert_equal_shape((process, step_mask))
   return stats.masked(stats.masked(process, step_mask) + outcome - 1, step_mask)
@@ -80,9 +82,10 @@ def ppr_step_rewards(
   """
   process, outcome, process_weight = jax.lax.stop_gradient(
       (jnp.asarray(process), jnp.asarray(outcome, jnp.float32), process_weight))
+  step_mask = jnp.asarray(step_mask)
   chex.assert_rank([process, outcome, step_mask, process_weight], [1, 0, 1, 0])
   chex.assert_equal_shape((process, step_mask))
-  keep = jnp.asarray(step_mask) > 0
+  keep = step_mask > 0
   last = segments.is_last_counted(step_mask)
   before = keep & ~last
   score = stats.masked(process, before)

@@ -133,6 +133,7 @@ def return_upper_bound(
 
 
 def _scores(process: Array, step_mask: Array) -> Array:
+  process, step_mask = map(jnp.asarray, (process, step_mask))
   chex.assert_rank([process, step_mask], 1)
   chex.assert_equal_shape((process, step_mask))
   return stats.masked(process, step_mask)

@@ -20,6 +20,7 @@ def predicted_outcome(contributions: Array, step_mask: Array) -> Array:
 
   Reference: SPA-RL, arXiv:2505.20732.
   """
+  contributions, step_mask = map(jnp.asarray, (contributions, step_mask))
   chex.assert_rank([contributions, step_mask], 1)
   chex.assert_equal_shape((contributions, step_mask))
   return stats.masked_sum(contributions, step_mask)
@@ -63,6 +64,7 @@ def spa_step_rewards(
 
   Reference: SPA-RL, arXiv:2505.20732.
   """
+  contributions, grounded, step_mask = map(jnp.asarray, (contributions, grounded, step_mask))
   chex.assert_rank([contributions, grounded, step_mask], 1)
   chex.assert_equal_shape((contributions, grounded, step_mask))
   contributions, grounded = stats.masked(contributions, step_mask), stats.masked(grounded, step_mask)

@@ -27,6 +27,7 @@ def labels_from_reflections(error_start: Array, reflection: Array, valid: Array,
 
   Reference: TP-GRPO, arXiv:2507.23317, sec. 3 (the judge's protocol for correct responses).
   """
+  error_start, reflection, valid = map(jnp.asarray, (error_start, reflection, valid))
   chex.assert_rank([error_start, reflection, valid], 1)
   chex.assert_equal_shape((error_start, reflection, valid))
   steps = jnp.arange(num_steps)[:, None]
@@ -46,6 +47,7 @@ def merge_thoughts(flags: Array, step_mask: Array) -> Array:
 
   Reference: TP-GRPO, arXiv:2507.23317, sec. 3 (thought-level merging).
   """
+  flags, step_mask = map(jnp.asarray, (flags, step_mask))
   chex.assert_rank([flags, step_mask], 1)
   chex.assert_equal_shape((flags, step_mask))
   keep = step_mask > 0
@@ -69,6 +71,7 @@ def capability_reward(correct: Array, alpha: float | Array = 1.0) -> Array:
 
   Reference: TP-GRPO, arXiv:2507.23317, sec. 3 (capability-adaptive reward).
   """
+  correct = jnp.asarray(correct)
   chex.assert_rank(correct, 1)
   return jax.lax.stop_gradient(alpha * jnp.mean((correct > 0).astype(jnp.float32)))
 
@@ -92,6 +95,7 @@ def thought_rewards(flags: Array, step_mask: Array, is_correct: Array, r_out: Ar
 
   Reference: TP-GRPO, arXiv:2507.23317, propositions 1 and 2.
   """
+  flags, step_mask = map(jnp.asarray, (flags, step_mask))
   ids = merge_thoughts(flags, step_mask)
   keep, good = step_mask > 0, good_steps(flags, step_mask)
   nobody = keep.shape[0]
@@ -115,4 +119,5 @@ def good_steps(flags: Array, step_mask: Array) -> Array:
 
   Reference: TP-GRPO, arXiv:2507.23317, sec. 3.
   """
+  flags, step_mask = map(jnp.asarray, (flags, step_mask))
   return (step_mask > 0) & ((flags > 0) | segments.is_last_counted(step_mask))

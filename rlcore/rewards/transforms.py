@@ -63,8 +63,16 @@ def chain(*transforms: RewardTransform) -> RewardTransform:
   Returns:
     The transform; its state is the tuple of their states. Each `init` gets a key of its own and the same example.
 
+  Raises:
+    TypeError: for a plain function, which has to be lifted first.
+
   Reference: `optax.chain`.
   """
+  for part in transforms:
+    if not (hasattr(part, "init") and hasattr(part, "apply")):
+      name = getattr(part, "__qualname__", None) or repr(part)
+      raise TypeError(f"chain takes reward transforms; lift {name} by rewards.on_outcome or rewards.stateless")
+
   def init(key, example):
     return tuple(t.init(jax.random.fold_in(key, i), example) for i, t in enumerate(transforms))
 

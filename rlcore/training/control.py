@@ -17,6 +17,7 @@ import optax
 from rlcore import losses
 from rlcore import rewards as reward_lib
 from rlcore import stats
+from rlcore.training import describe
 from rlcore.training import state as state_lib
 from rlcore.types import AdvantageEstimator, Agent, Array, Experiment, Metrics, PolicyLoss, PyTree, Rewards
 from rlcore.types import RewardTransform, Stage, Trajectory
@@ -58,6 +59,7 @@ class ControlParts:
     policy_loss: `(log_probs [N, T], Trajectory of [N, T], advantages [N, T]) -> (scalar, metrics)`; N = B G, group after
       group, unless minibatches shuffle them.
     group_size: G, episodes of each instance.
+    min_group_size: the least G from which the credit can tell anything; 2 where it compares a group.
     reward_transform: applied to each group before credit is assigned; sees `outcome`, with `process` None. Its state
       (statistics, a learned reward model) is merged over `GROUPS`.
     reward_state: `(key, params) -> state` of the transform, where it starts from the policy's parameters; None takes
@@ -84,6 +86,7 @@ class ControlParts:
   advantage_estimator: AdvantageEstimator
   policy_loss: PolicyLoss
   group_size: int = 1
+  min_group_size: int = 1
   reward_transform: RewardTransform = dataclasses.field(default_factory=reward_lib.identity)
   reward_state: Callable[[Array, PyTree], PyTree] | None = None
   value_target: AdvantageEstimator | None = None
@@ -104,6 +107,9 @@ class ControlParts:
   def __post_init__(self):
     if self.group_size < 1:
       raise ValueError(f"group_size={self.group_size} must be at least 1")
+    if self.group_size < self.min_group_size:
+      raise ValueError(f"group_size={self.group_size}: group-relative credit needs at least {self.min_group_size} "
+                       "episodes of an instance")
 
 
 def play(parts: ControlParts, params: PyTree, key: Array, instances: PyTree) -> Trajectory:
@@ -179,8 +185,9 @@ def credit(parts: ControlParts, raw: Rewards, episodes: Trajectory,
   """
   def one_group(raw, group, reward_state):
     rewards, reward_state = parts.reward_transform.apply(raw, group, reward_state)
-    target = None if parts.value_target is None else parts.value_target(rewards, group)
-    return (rewards, parts.advantage_estimator(rewards, group), target), reward_state
+    advantages = describe.credit_of_group(parts.advantage_estimator, rewards, group)
+    target = parts.value_target and describe.credit_of_group(parts.value_target, rewards, group, "value target")
+    return (rewards, advantages, target), reward_state
 
   batched = jax.vmap(one_group, (0, 0, None), (0, None), axis_name=GROUPS)
   (rewards, advantages, target), reward_state = batched(raw, episodes, reward_state)

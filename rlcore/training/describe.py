@@ -1,12 +1,14 @@
-"""What a run says of its responses: numbers for the curves, text for the reader."""
+"""What a run says of its responses and its parts: numbers for the curves, text for the reader."""
 
+from collections.abc import Callable
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from rlcore import stats
-from rlcore.types import Array, Example, Metrics, Problem, Rewards, Rollouts, Task
+from rlcore.types import AdvantageEstimator, Array, Example, Metrics, Problem, Rewards, Rollouts, Task
 
 
 def response_metrics(rewards: Rewards, rollouts: Rollouts, advantages: Array,
@@ -64,3 +66,42 @@ def decode_examples(task: Task, problems: Problem, rollouts: Rollouts, rewards: 
     examples.append(Example(task.decode(prompt), pieces, tuple(advantages[group, row][places].tolist()),
                             float(outcome[group, row])))
   return examples
+
+
+def unwrap(function: Callable) -> tuple[Callable, dict[str, Any]]:
+  """Finds the function behind nested partials, and what they bind, those by position under their number."""
+  settings = {}
+  while isinstance(function, functools.partial):
+    settings = dict(enumerate(function.args)) | function.keywords | settings
+    function = function.func
+  return function, settings
+
+
+def name_of(function: Callable) -> str:
+  """Names the function behind nested partials."""
+  function, _ = unwrap(function)
+  name = getattr(function, "__name__", type(function).__name__)
+  return "lambda" if name == "<lambda>" else name
+
+
+def credit_of_group(estimator: AdvantageEstimator, rewards: Rewards, batch: Any,
+                    role: str = "advantage estimator") -> Array:
+  """Applies an estimator to a group and checks what it returns, before flat batches hide which part was wrong.
+
+  Args:
+    estimator: `(rewards, batch) -> [G, T]`.
+    rewards: of the group.
+    batch: the group, whose `mask` is `[G, T]`.
+    role: what the message calls the estimator.
+
+  Returns:
+    `[G, T]`.
+
+  Raises:
+    ValueError: for any other shape.
+  """
+  values = estimator(rewards, batch)
+  if jnp.shape(values) != batch.mask.shape:
+    raise ValueError(f"the {role} {name_of(estimator)} returned shape {jnp.shape(values)}, "
+                     f"expected [G, T] = {batch.mask.shape}")
+  return values

@@ -155,7 +155,7 @@ def credit(parts: LanguageParts, rewards: Rewards, rollouts: Rollouts, reward_st
   """Transforms the rewards of `[B]` groups and assigns credit: `(advantages [B, G, T], reward_state)`."""
   def one_group(rewards, rollouts, reward_state):
     rewards, reward_state = parts.reward_transform.apply(rewards, rollouts, reward_state)
-    return parts.advantage_estimator(rewards, rollouts), reward_state
+    return describe.credit_of_group(parts.advantage_estimator, rewards, rollouts), reward_state
 
   batched = jax.vmap(one_group, (0, 0, None), (0, None), axis_name=PROMPTS)
   advantages, reward_state = batched(rewards, rollouts, reward_state)

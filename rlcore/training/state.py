@@ -7,6 +7,7 @@ from typing import NamedTuple
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from rlcore.types import Array, Metrics, PyTree
@@ -70,7 +71,13 @@ def make_optimizer(
 
   Returns:
     The optax transformation.
+
+  Raises:
+    ValueError: if the learning rate is no number.
   """
+  if not isinstance(learning_rate, (int, float, np.generic, np.ndarray, jax.Array)):
+    raise ValueError(f"{learning_rate=} is no number")
+
   def schedule(count):
     rise = jnp.minimum(1.0, (count + 1) / (warmup_steps + 1))
     if decay_steps is None:

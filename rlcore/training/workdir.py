@@ -47,7 +47,25 @@ class RunOptions:
   @classmethod
   def from_config(cls, config: ml_collections.ConfigDict) -> "RunOptions":
     """Picks the loop's fields out of a config; those it lacks keep their defaults."""
+    check_options(config)
     return cls(**{field.name: config[field.name] for field in dataclasses.fields(cls) if field.name in config})
+
+
+def check_options(config: ml_collections.ConfigDict):
+  """Checks the types of `seed` and of the fields of `RunOptions` that a config has.
+
+  Raises:
+    RunError: for the first that is neither a whole number nor, for `progress_metric`, a text.
+  """
+  for name in ("seed", *(field.name for field in dataclasses.fields(RunOptions))):
+    if name not in config:
+      continue
+    value = config[name]
+    if name == "progress_metric":
+      if not isinstance(value, str):
+        raise RunError(f"{name}={value!r} is no name of a metric")
+    elif isinstance(value, bool) or not hasattr(value, "__index__"):
+      raise RunError(f"{name}={value!r} is no whole number")
 
 
 def prepare_workdir(workdir: str | pathlib.Path, config: ml_collections.ConfigDict) -> pathlib.Path:

@@ -1,6 +1,7 @@
 """The numbers that choose an arm of TP-GRPO and of OPRL choose what their configs say."""
 
 import functools
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -150,3 +151,13 @@ def test_cloning_and_one_update_of_tp_grpo():
   assert np.isfinite(cloned["loss"]) and all(np.isfinite(x) for x in metrics.values())
   assert metrics["variance/unmerged"] >= 0 and 0 <= metrics["pops"] <= config.horizon
   assert int(before.step) == 1 and int(after.step) == 2
+
+
+@pytest.mark.parametrize("name", ["tp_grpo", "oprl", "slate", "multiturn"])
+def test_a_group_of_one_has_nobody_to_be_compared_with(name):
+  config = importlib.import_module(f"configs.credit.{name}").get_config("smoke")
+  config.group_size = 1
+  if name == "multiturn":
+    config.weights.update(dict(ppo=0.0, grpo=1.0))
+  with pytest.raises(ValueError, match="group_size=1: group-relative credit needs at least 2 episodes"):
+    importlib.import_module(f"experiments.credit.{name}").make_experiment(config)

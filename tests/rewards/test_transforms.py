@@ -41,6 +41,11 @@ def test_a_chain_applies_the_first_transform_first():
   np.testing.assert_array_equal(_outcome(rewards.identity(), raw)[0], raw)
 
 
+def test_a_chain_of_functions_says_how_to_lift_them():
+  with pytest.raises(TypeError, match="lift clip by rewards.on_outcome or rewards.stateless"):
+    rewards.chain(rewards.identity(), jnp.clip)
+
+
 def test_every_stage_of_a_chain_has_its_own_key_and_state():
   draws = rewards.with_running_stats(rewards.meanstd_reward)._replace(init=lambda key, example: jax.random.normal(key))
   first, (second, third) = rewards.chain(draws, rewards.chain(draws, draws)).init(_KEY, None)

@@ -134,6 +134,19 @@ def test_a_reward_that_is_no_number_moves_nothing():
 def test_bad_settings_are_told():
   with pytest.raises(ValueError, match="group_size=0 must be at least 1"):
     make_parts(group_size=0)
+  with pytest.raises(ValueError, match="group_size=1: group-relative credit needs at least 2 episodes"):
+    make_parts(group_size=1, min_group_size=2)
   experiment = control.make_control_experiment(make_parts(minibatches=5))
   with pytest.raises(ValueError, match="minibatches=5 does not divide the 32 entries"):
     jax.eval_shape(experiment.update, experiment.init(jax.random.key(0)))
+
+
+@pytest.mark.parametrize("part, role", [("advantage_estimator", "advantage estimator"), ("value_target", "value target")])
+def test_credit_of_a_wrong_shape_is_named_where_it_arises(part, role):
+  def of_episodes(rewards, batch, scale):
+    return scale * rewards.outcome
+
+  experiment = control.make_control_experiment(make_parts(**{part: functools.partial(of_episodes, scale=2)}))
+  words = rf"the {role} of_episodes returned shape \(2,\), expected \[G, T\] = \(2, 8\)"
+  with pytest.raises(ValueError, match=words):
+    jax.eval_shape(experiment.update, jax.eval_shape(experiment.init, jax.random.key(0)))

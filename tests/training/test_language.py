@@ -185,6 +185,13 @@ def test_bad_settings_are_named(changes, words):
     _parts(**changes)
 
 
+def test_credit_of_a_wrong_shape_is_named_where_it_arises():
+  experiment = language.make_language_experiment(_parts(advantage_estimator=lambda rewards, batch: rewards.outcome))
+  words = r"the advantage estimator lambda returned shape \(4,\), expected \[G, T\] = \(4, "
+  with pytest.raises(ValueError, match=words):
+    jax.eval_shape(experiment.update, jax.eval_shape(experiment.init, jax.random.key(0)))
+
+
 def test_a_host_verifier_needs_the_staged_form():
   parts = _parts(task=TASK._replace(host=True))
   with pytest.raises(ValueError, match="score_on_host"):

@@ -6,6 +6,7 @@ import signal
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 
@@ -214,3 +215,13 @@ def test_a_signal_saves_and_the_resumed_run_is_identical(tmp_path):
   loop.run(experiment, config, tmp_path / "run")
   loop.run(experiment, config, tmp_path / "whole")
   assert (tmp_path / "run/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("key, value, words", [
+    ("seed", "0", "seed='0' is no whole number"), ("steps", 2.5, "steps=2.5 is no whole number"),
+    ("log_every", True, "log_every=True is no whole number"), ("progress_metric", 3, "progress_metric=3 is no name"),
+])
+def test_run_options_of_a_wrong_type_are_named(key, value, words):
+  config = ml_collections.ConfigDict(dict(steps=1, seed=0) | {key: value})
+  with pytest.raises(RunError, match=words):
+    loop.RunOptions.from_config(config)

@@ -127,3 +127,8 @@ def test_the_rate_may_be_a_tracer():
 
 def test_count_params():
   assert state_lib.count_params({"a": jnp.zeros((3, 4)), "b": [jnp.zeros(5)]}) == 17
+
+
+def test_a_learning_rate_that_is_no_number_is_named():
+  with pytest.raises(ValueError, match="learning_rate='2e-3' is no number"):
+    state_lib.make_optimizer("2e-3")

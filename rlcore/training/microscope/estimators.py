@@ -1,15 +1,15 @@
 """The advantage estimators that the microscope sets beside a run's own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import functools
 import inspect
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rlcore import advantages, stats
+from rlcore.training import describe as describe_lib
 from rlcore.types import AdvantageEstimator, Array, Rewards, Rollouts
 
 _EPS = 1e-6
@@ -94,26 +94,16 @@ NOTES: Mapping[str, str] = {
 
 def describe(estimator: AdvantageEstimator) -> str:
   """Writes an estimator as a call: the name of its function and the settings that a partial binds."""
-  function, settings = _unwrap(estimator)
-  name = getattr(function, "__name__", type(function).__name__)
-  return f"{'lambda' if name == '<lambda>' else name}({', '.join(f'{k}={v}' for k, v in settings.items())})"
+  _, settings = describe_lib.unwrap(estimator)
+  return f"{describe_lib.name_of(estimator)}({', '.join(f'{k}={v}' for k, v in settings.items())})"
 
 
 def same(one: AdvantageEstimator, other: AdvantageEstimator) -> bool:
   """Says whether two estimators are one function with equal settings; a default counts as set."""
-  (function, left), (other_function, right) = map(_unwrap, (one, other))
+  (function, left), (other_function, right) = map(describe_lib.unwrap, (one, other))
   if function is not other_function:
     return False
   defaults = {name: p.default for name, p in inspect.signature(function).parameters.items()
               if p.default is not inspect.Parameter.empty}
   left, right = defaults | left, defaults | right
   return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
-
-
-def _unwrap(estimator: AdvantageEstimator) -> tuple[Callable, dict[str, Any]]:
-  """The function behind nested partials, and what they bind by keyword."""
-  settings = {}
-  while isinstance(estimator, functools.partial):
-    settings = dict(enumerate(estimator.args)) | estimator.keywords | settings
-    estimator = estimator.func
-  return estimator, settings
