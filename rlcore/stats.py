@@ -180,6 +180,7 @@ def running_std(stats: dict[str, Array]) -> Array:
 
 def average_ranks(values: Array, mask: Array | None = None) -> Array:
   """Ranks the counted elements of a vector `[N]` from 1; ties share their average rank, masked places get 0."""
+  values = jnp.asarray(values)
   chex.assert_rank(values, 1)
   keep = as_mask(mask, values)
   values = jax.lax.stop_gradient(masked(values, keep))
@@ -208,6 +209,7 @@ def pearson_correlation(
 
   Reference: StateFactory, arXiv:2603.09400 (its code).
   """
+  x, y = jnp.asarray(x), jnp.asarray(y)
   chex.assert_equal_shape((x, y))
   keep = as_mask(mask, x)
   total = lambda values: masked_sum(values, keep, axis_name=axis_name)
@@ -223,5 +225,6 @@ def pearson_correlation(
 
 def spearman_correlation(x: Array, y: Array, mask: Array | None = None) -> Array:
   """Correlates the ranks of two vectors `[N]`, ties at their average rank; no gradient, constants as in Pearson's."""
+  x, y = jnp.asarray(x), jnp.asarray(y)
   chex.assert_equal_shape((x, y))
   return pearson_correlation(average_ranks(x, mask), average_ranks(y, mask), mask)

@@ -227,8 +227,8 @@ def _checked(trajectories, optional, *factors) -> list[Array]:
   """Asserts that all are of one trajectory (factors may be scalars) and returns `trajectories` in float32."""
   arrays = [jnp.asarray(x).astype(jnp.float32) for x in trajectories]
   chex.assert_rank(arrays, 1)
-  chex.assert_equal_shape([*arrays, *(x for x in optional if x is not None)])
-  for factor in factors:
+  chex.assert_equal_shape([*arrays, *(jnp.asarray(x) for x in optional if x is not None)])
+  for factor in map(jnp.asarray, factors):
     chex.assert_rank(factor, {0, 1})
     if jnp.ndim(factor):
       chex.assert_equal_shape([arrays[0], factor])

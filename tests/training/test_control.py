@@ -141,7 +141,8 @@ def test_bad_settings_are_told():
     jax.eval_shape(experiment.update, experiment.init(jax.random.key(0)))
 
 
-@pytest.mark.parametrize("part, role", [("advantage_estimator", "advantage estimator"), ("value_target", "value target")])
+@pytest.mark.parametrize(
+    "part, role", [("advantage_estimator", "advantage estimator"), ("value_target", "value target")])
 def test_credit_of_a_wrong_shape_is_named_where_it_arises(part, role):
   def of_episodes(rewards, batch, scale):
     return scale * rewards.outcome
