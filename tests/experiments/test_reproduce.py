@@ -19,7 +19,7 @@ from tests.training import toy_config
 
 @pytest.fixture(autouse=True)
 def _flags():
-  if not flags.FLAGS.is_parsed():
+  if not flags.FLAGS.is_parsed() or launch.CONFIG.value is None:  # another test may have parsed them without a config
     flags.FLAGS(["tests", "--config=tests/training/toy_config.py"])
 
 
