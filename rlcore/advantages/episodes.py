@@ -41,8 +41,8 @@ def gae_advantages(
     batch: `[G, T]`; reads `value_t` and `mask`, with `bootstrap` also `value_tp1` and `discount_t`.
     gamma: `[]`, discount.
     lam: `[]`.
-    bootstrap: static. False: the episode ends by itself after its last counted step, whose successor has no value. True:
-      it may be cut off, so every step bootstraps from `value_tp1`, unless `discount_t` is 0 there.
+    bootstrap: static. False: the episode ends by itself after its last counted step, whose successor has no value.
+      True: it may be cut off, so every step bootstraps from `value_tp1`, unless `discount_t` is 0 there.
 
   Returns:
     `[G, T]` float32, 0 where `mask` is not set; no gradient flows.

@@ -79,7 +79,8 @@ def query_prompt(context: str, query: str) -> Messages:
   """
   return _messages(
       "You judge one query of a search agent before it is run: is it relevant, specific, something that a search "
-      "engine can answer, in line with what the question still needs, and new? You know neither the answer nor the results. "
+      "engine can answer, in line with what the question still needs, and new? You know neither the answer nor the "
+      "results. "
       f"{_SIGN}", _between("context", context), _between("query", query))
 
 

@@ -51,7 +51,8 @@ def make_proof_steps(
   with reward 1 if all K moves are made and right, else 0; so does the horizon, with 0 (a failure that is foreseen).
 
   The observation `[P + 3 (M + 1) + 1]` float32 is the problem and the last three moves (or none), one-hot, and the
-  share of the horizon that is over. `info` has `score` (of the state after the step, with noise, within [0, 1]) and `stage`.
+  share of the horizon that is over. `info` has `score` (of the state after the step, with noise, within [0, 1]) and
+  `stage`.
 
   Args:
     num_problems: P.

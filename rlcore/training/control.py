@@ -56,8 +56,8 @@ class ControlParts:
     instances: `(key) -> pytree of [B, ...]`, the world's params of each group of an update.
     optimizer: optax transformation.
     advantage_estimator: `(Rewards, Trajectory) -> [G, T]` of one group; may reduce over the axis `GROUPS`.
-    policy_loss: `(log_probs [N, T], Trajectory of [N, T], advantages [N, T]) -> (scalar, metrics)`; N = B G, group after
-      group, unless minibatches shuffle them.
+    policy_loss: `(log_probs [N, T], Trajectory of [N, T], advantages [N, T]) -> (scalar, metrics)`; N = B G, group
+      after group, unless minibatches shuffle them.
     group_size: G, episodes of each instance.
     min_group_size: the least G from which the credit can tell anything; 2 where it compares a group.
     reward_transform: applied to each group before credit is assigned; sees `outcome`, with `process` None. Its state

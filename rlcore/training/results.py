@@ -43,8 +43,8 @@ class Claim:
     arxiv: identifier, "2509.18314".
     statement: the claim in one sentence, in the paper's own scale.
     metric: "reduction:key" of the metrics of an update ("mean:success" is the area under the success curve) or of the
-      held-out evaluation ("last:eval/solve_rate"). Reductions: mean, first, last, tail (mean of the last tenth), max, and
-      "to0.6" for any level: updates until the running mean of 5 reaches it, all of them if it never does.
+      held-out evaluation ("last:eval/solve_rate"). Reductions: mean, first, last, tail (mean of the last tenth), max,
+      and "to0.6" for any level: updates until the running mean of 5 reaches it, all of them if it never does.
     method: the arm that the paper proposes.
     baselines: the arms it is compared with; the claim must hold against each.
     rule: the rule of the verdict in words.
