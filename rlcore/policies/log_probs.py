@@ -115,14 +115,11 @@ def hidden_log_probs(
 def _chunked(model, params, hidden, tokens, counted, allowed, temperature, chunk_size, with_entropy):
   """Maps `hidden [N, T, D]` to log-probabilities (and entropies) `[N, T]`, some places of every row at a time."""
   count, length = tokens.shape
-  # without forbidden tokens there is no pass over the logits for them
-  extra = () if allowed is None else ((jnp.asarray(allowed) > 0)[None],)
+  allowed = jnp.ones((length, 1), bool) if allowed is None else jnp.asarray(allowed) > 0
 
   @jax.checkpoint
-  def chunk(hidden, tokens, counted, *extra):
-    logits = model.logits(params, hidden) / temperature
-    for allowed in extra:
-      logits = jnp.where(allowed[0], logits, FORBIDDEN)
+  def chunk(hidden, tokens, counted, allowed):
+    logits = jnp.where(allowed[0], model.logits(params, hidden) / temperature, FORBIDDEN)
     log_z = jax.nn.logsumexp(logits, -1)
     chosen = jnp.take_along_axis(logits, jnp.where(counted, tokens, 0)[..., None], -1)[..., 0]
     out = (jnp.where(counted, chosen - log_z, 0),)
@@ -138,6 +135,6 @@ def _chunked(model, params, hidden, tokens, counted, allowed, temperature, chunk
     x = jnp.pad(x, [(0, 0), (0, chunks * places - length)] + [(0, 0)] * (x.ndim - 2))
     return jnp.moveaxis(x.reshape(x.shape[0], chunks, places, *x.shape[2:]), 1, 0)
 
-  pieces = tuple(map(cut, (hidden, tokens, counted, *extra)))
+  pieces = tuple(map(cut, (hidden, tokens, counted, allowed[None])))
   _, out = jax.lax.scan(lambda _, piece: (None, chunk(*piece)), None, pieces)
   return tuple(jnp.moveaxis(x, 0, 1).reshape(count, -1)[:, :length] for x in out)
