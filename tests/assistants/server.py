@@ -68,15 +68,17 @@ def serve(behave: Callable[[int, dict], Answer]):
         active[0] += 1
         server.most = max(server.most, active[0])
       try:
-        self._answer(behave(number, payload))
+        answer = behave(number, payload)
+        time.sleep(answer.delay)
+      finally:
+        with lock:  # before the first byte goes out: a client that has its answer may ask again at once
+          active[0] -= 1
+      try:
+        self._answer(answer)
       except ConnectionError:
         self.close_connection = True  # the client has hung up
-      finally:
-        with lock:
-          active[0] -= 1
 
     def _answer(self, answer: Answer):
-      time.sleep(answer.delay)
       body = completion(answer.text) if answer.body is None else answer.body
       self.close_connection = True
       if answer.cut == -1:
