@@ -16,10 +16,6 @@ from tests import contract
 
 ROWS = contract.all_rows()
 DEVICES = 8
-# The modules that people try by hand.
-LISTED = (
-    "rlcore.stats", "rlcore.segments", "rlcore.rewards.", "rlcore.advantages.", "rlcore.losses.reward_models",
-    "rlcore.losses.candidates", "rlcore.losses.branching")
 # The modules whose public functions need a row; a factory (of a reward transform, say) is tested through what it makes.
 ROOMS = ("rlcore.stats", "rlcore.segments", "rlcore.rewards", "rlcore.advantages", "rlcore.losses")
 
@@ -95,7 +91,7 @@ def test_values_and_gradients_are_finite(row):
     assert np.any(np.asarray(grad)) == (position in row.grads), f"argument {position}"
 
 
-@pytest.mark.parametrize("row", [r for r in ROWS if r.fn.__module__.startswith(LISTED)], ids=lambda row: row.name)
+@rows
 def test_python_lists_are_arrays(row):
   fn, (args,) = _bound(row), _examples(row)
   _close(fn(*(x.tolist() for x in args)), fn(*args), row.rtol)
