@@ -51,7 +51,7 @@ def trajectory_dpo_loss(step_rewards: Array, step_mask: Array, outcome: Array, a
   step_mask, outcome = map(jnp.asarray, (step_mask, outcome))
   checks.rank(1, outcome=outcome)
   scores = implicit.trajectory_scores(step_rewards, step_mask, aggregate)
-  checks.same_shape(scores=scores, outcome=outcome)
+  checks.same_prefix(1, step_mask=step_mask, outcome=outcome)
   exists = jnp.any(step_mask > 0, 1)
   outcome = jax.lax.stop_gradient(outcome)
   pair = (outcome[:, None] > outcome[None, :]) & exists[:, None] & exists[None, :]

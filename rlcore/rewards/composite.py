@@ -52,7 +52,7 @@ def gated_reward(reward: Array, gate: Array, *, otherwise: float | Array = 0.0) 
   """
   reward, gate = jnp.asarray(reward, jnp.float32), jnp.asarray(gate)
   checks.same_shape(reward=reward, gate=gate)
-  return jax.lax.stop_gradient(jnp.where(gate > 0, reward, otherwise))
+  return jax.lax.stop_gradient(jnp.where(gate > 0, reward, jnp.asarray(otherwise)))
 
 
 def lexicographic_reward(levels: Array, thresholds: Array, weights: Array | None = None) -> Array:
