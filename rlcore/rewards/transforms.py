@@ -169,10 +169,11 @@ def with_running_stats(
     raise ValueError(f"field must be 'outcome' or 'process', not {field!r}")
 
   def apply(rewards, batch, state):
-    values, mask = (rewards.outcome, None) if field == "outcome" else (_process(rewards, batch), batch.mask)
+    outcome = field == "outcome"
+    values, mask = (jnp.asarray(rewards.outcome), None) if outcome else (_process(rewards, batch), batch.mask)
     state = stats.running_stats_update(state, values, mask, axis_name=axis_name)
     values = jnp.where(state["count"] >= min_count, fn(values, state), values)
-    return _with_outcome(rewards, values) if field == "outcome" else _with_process(rewards, values, batch), state
+    return _with_outcome(rewards, values) if outcome else _with_process(rewards, values, batch), state
 
   return RewardTransform(lambda key, example: stats.running_stats_init(), apply)
 
