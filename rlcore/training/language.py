@@ -18,7 +18,7 @@ from rlcore import losses
 from rlcore import rewards as reward_lib
 from rlcore.policies import log_probs as log_probs_lib
 from rlcore.policies import sampling
-from rlcore.training import describe
+from rlcore.training import describe, mesh
 from rlcore.training import state as state_lib
 from rlcore.types import AdvantageEstimator, Array, Experiment, Inspection, LanguageModel, Metrics, PolicyLoss, Problem
 from rlcore.types import PyTree, Rewards, RewardTransform, Rollouts, Stage, Task
@@ -119,25 +119,15 @@ def init_state(parts: LanguageParts, key: Array) -> TrainState:
       ref_params=jax.tree.map(jnp.copy, params) if parts.use_reference else None)
 
 
-def _own_share(parts: LanguageParts, keys: Array) -> Array:
-  """Picks this device's keys, so that the numbers do not depend on how many devices there are."""
-  if parts.axis_name is None:
-    return keys
-  share = keys.shape[0] // jax.lax.axis_size(parts.axis_name)
-  if share * jax.lax.axis_size(parts.axis_name) != keys.shape[0]:
-    raise ValueError(f"{keys.shape[0]} prompts cannot be spread over {jax.lax.axis_size(parts.axis_name)} devices")
-  return jax.lax.dynamic_slice_in_dim(keys, jax.lax.axis_index(parts.axis_name) * share, share)
-
-
 def _draw(parts: LanguageParts, key: Array, count: int, split: str) -> Problem:
-  keys = _own_share(parts, jax.random.split(key, count))
+  keys = mesh.own_share(jax.random.split(key, count), parts.axis_name, "prompts")
   return parts.constrain(jax.vmap(lambda k: parts.task.sample(k, split))(keys))
 
 
 def rollout(parts: LanguageParts, params: PyTree, key: Array, problems: Problem, **settings) -> Rollouts:
   """Samples `group_size` responses to each of the `[B]` problems (one key a prompt)."""
   count = parts.prompts_per_update if parts.axis_name else problems.prompt.shape[0]
-  keys = _own_share(parts, jax.random.split(key, count))
+  keys = mesh.own_share(jax.random.split(key, count), parts.axis_name, "prompts")
   settings = dict(group_size=parts.group_size, temperature=parts.temperature, top_k=parts.top_k,
                   top_p=parts.top_p) | settings
   return sampling.sample(
