@@ -202,8 +202,12 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
   if parts.use_reference:
     rollouts = rollouts.replace(ref_log_probs=_log_probs(parts, state.ref_params, rollouts))
 
+  # The orders of the groups are those of one device, so every device must hold them all.
+  spread = parts.axis_name if parts.minibatches > 1 else None
+
   def gradient_step(carry, batch):
     params, opt_state = carry
+    batch = mesh.own_share(batch, spread, "prompts of a minibatch")
     weight = lambda piece: losses.aggregation_weight(_rows(piece[0]).mask, **parts.aggregation)
     gradient = state_lib.accumulate(
         functools.partial(_loss, parts), weight, params, batch, microbatches=parts.microbatches,
@@ -214,8 +218,8 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
 
   key, shuffle_key = jax.random.split(state.key)
   (params, opt_state), metrics = state_lib.minibatch_steps(
-      gradient_step, (state.params, state.opt_state), (rollouts, advantages), shuffle_key, epochs=parts.epochs,
-      minibatches=parts.minibatches)
+      gradient_step, (state.params, state.opt_state), mesh.gather((rollouts, advantages), spread), shuffle_key,
+      epochs=parts.epochs, minibatches=parts.minibatches)
   metrics, applied = state_lib.summarise_steps(metrics)
   metrics |= {"nonfinite_reward": (~good_reward).astype(jnp.float32)}
   metrics |= describe.response_metrics(rewards, rollouts, advantages, parts.axis_name)

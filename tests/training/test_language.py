@@ -54,8 +54,8 @@ def _same(a, b, rtol):
 
 
 @functools.cache
-def _reference():
-  state, history = _run(language.make_language_experiment(_parts()))
+def _reference(**changes):
+  state, history = _run(language.make_language_experiment(_parts(**changes)))
   return jax.device_get(state.params), history
 
 
@@ -100,6 +100,16 @@ def test_every_form_gives_the_same_numbers(form):
   _same(history, want, 2e-4)
   _same(state.params, params, 2e-3)  # Adam divides by the root of tiny second moments
   assert jax.tree.leaves(state.params)[0].shape == jax.tree.leaves(params)[0].shape
+
+
+def test_minibatches_of_devices_are_those_of_one():
+  several = dict(prompts_per_update=16, minibatches=2, epochs=2)
+  state, history = _run(mesh_lib.pmap_experiment(
+      language.make_language_experiment(_parts(axis_name=mesh_lib.DATA, **several))))
+  params, want = _reference(**several)
+  _same(history[0], want[0], 2e-4)
+  _same(history, want, 5e-3)
+  _same(state.params, params, 5e-3)
 
 
 def test_seeds_are_one_vmap():
