@@ -2,7 +2,7 @@
 
     python -m experiments.run --config=configs/credit/multiturn.py            PPO on dense turn rewards, a minute or two
     python -m experiments.reproduce --config=configs/credit/multiturn.py      the comparison and its verdict
-    python -m experiments.run --config=configs/credit/multiturn.py --config.world.name=household       another text world
+    python -m experiments.run --config=configs/credit/multiturn.py --config.world.name=household    in another world
 
 Judged: PPO and RLOO, each on sparse and on dense rewards, by area under the curve of test success (16 test episodes
 before every update); the rate of each arm is chosen on seeds 100-102. Reported beside it, at the rate below and on

@@ -1,4 +1,4 @@
-"""Text faces: a `World` of feature vectors and a few tables of sentences make a `TextWorld`; the rules stay the world's.
+"""Text faces: a `World` of feature vectors and tables of sentences make a `TextWorld`; the rules stay the world's.
 
 The face says in words what the instance asks, what is seen, and how each action is told. Words that tell no action of
 the world waste a turn: nothing happens, and time goes on.
@@ -102,7 +102,8 @@ def make_text_world(world: World, face: Face) -> TextWorld:
   """
   table = encode(face.words, face.actions)
   if len(table) != world.num_actions or len(np.unique(table, axis=0)) != len(table):
-    raise ValueError(f"the world has {world.num_actions} actions, the face {len(set(face.actions))} different sentences")
+    raise ValueError(
+        f"the world has {world.num_actions} actions, the face {len(set(face.actions))} different sentences")
   allowed = np.stack([np.isin(np.arange(len(face.words)), column) for column in table.T])
   if face.waste is None and math.prod(allowed.sum(1).tolist()) > len(table):
     raise ValueError("some combinations of words tell no action, so the face must say what a wasted turn is")

@@ -46,7 +46,8 @@ def _one_set(world: TextWorld, instances: PyTree, train: int, plans: np.ndarray 
 
 
 def _scripted_plans(
-    world: World, face: text_face.Face, script: Callable[[PyTree], actor_critic.Script], instances: PyTree) -> np.ndarray:
+    world: World, face: text_face.Face, script: Callable[[PyTree], actor_critic.Script],
+    instances: PyTree) -> np.ndarray:
   """Plays the script of each instance in its world and tells the actions in words: `[N, L, A]`, -1 after the end."""
   play = lambda instance: actor_critic.scripted_rollout(world, script(instance), jax.random.key(0), instance)
   shown = jax.jit(jax.vmap(play))(instances)
