@@ -53,13 +53,15 @@ def test_updates_leave_finite_numbers(name, estimator):
   assert estimator == "ppo" or not any(jax.tree.leaves(moved["value"]))
 
 
-def test_the_key_corridor_is_learned():
+@pytest.mark.parametrize("estimator", ("ppo", "rloo"))
+def test_the_key_corridor_is_learned(estimator):
+  """Random play opens it in 4 % of the episodes; the two tasks can be told apart by the prompt alone."""
   init, update = _programs("key_corridor")
   state, success = init(jax.random.key(1)), []
-  for _ in range(60):
-    state, metrics = update(jnp.array([1.0, 0.0, 0.0]), state)
+  for _ in range(50):
+    state, metrics = update(jnp.array([float(estimator == one) for one in MAIN]), state)
     success.append(float(metrics["success"]))
-  assert np.mean(success[:5]) < 0.2 and np.mean(success[-10:]) > 0.6, success
+  assert success[0] < 0.2 and np.mean(success[-10:]) > 0.7, success
 
 
 def test_a_world_that_is_none_is_told_in_one_line(capsys):
