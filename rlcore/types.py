@@ -314,13 +314,15 @@ class Example(NamedTuple):
     prompt: the prompt as text.
     pieces: text of each counted token.
     credit: advantage of each counted token.
-    reward: outcome reward.
+    reward: outcome reward, the verifier's.
+    shaped: what the credit was assigned for, outcome and process rewards after the run's transform; None if unknown.
   """
 
   prompt: str
   pieces: tuple[str, ...]
   credit: tuple[float, ...]
   reward: float
+  shaped: float | None = None
 
 
 class Inspection(NamedTuple):
@@ -369,6 +371,7 @@ class Experiment(NamedTuple):
     examples: `(state) -> list[Example]` on the host, or None.
     jittable: False where `update` calls host code (it is then made of jitted stages itself).
     inspection: of a language experiment, its groups to look at (`experiments.microscope`), or None.
+    unit: what the metric `tokens` counts, as the progress line names it.
   """
 
   init: Callable[[Array], PyTree]
@@ -378,3 +381,4 @@ class Experiment(NamedTuple):
   examples: Callable[[PyTree], list[Example]] | None = None
   jittable: bool = True
   inspection: Inspection | None = None
+  unit: str = "tokens"

@@ -77,6 +77,7 @@ class ControlParts:
     warmup: behaviour cloning, or None.
     test_instances: `(key) -> pytree of [E, ...]`, held-out instances; None takes `instances`.
     probe: play the held-out instances once before every update and report `test_success`.
+    unit: what the steps of an episode are, for the progress line; a name in the plural.
     describe: `(raw rewards, rewards, Trajectory, advantages) -> metrics` of `[B, G, ...]` arrays, or None.
   """
 
@@ -102,6 +103,7 @@ class ControlParts:
   warmup: CloneWarmup | None = None
   test_instances: Callable[[Array], PyTree] | None = None
   probe: bool = False
+  unit: str = "steps"
   describe: Callable[[Rewards, Rewards, Trajectory, Array], Metrics] | None = None
 
   def __post_init__(self):
@@ -287,4 +289,5 @@ def make_control_experiment(parts: ControlParts) -> Experiment:
     return {"success": success_rate(parts, state.params, play_key, held_out(instance_key))}
 
   warmup = parts.warmup and Stage("cloning", parts.warmup.steps, functools.partial(warmup_update, parts))
-  return Experiment(init=functools.partial(init_state, parts), update=update, evaluate=evaluate, warmup=warmup)
+  return Experiment(
+      init=functools.partial(init_state, parts), update=update, evaluate=evaluate, warmup=warmup, unit=parts.unit)

@@ -153,13 +153,16 @@ def score(task: Task, problems: Problem, rollouts: Rollouts) -> Rewards:
 
 def credit(parts: LanguageParts, rewards: Rewards, rollouts: Rollouts, reward_state: PyTree) -> tuple[Array, PyTree]:
   """Transforms the rewards of `[B]` groups and assigns credit: `(advantages [B, G, T], reward_state)`."""
-  def one_group(rewards, rollouts, reward_state):
-    rewards, reward_state = parts.reward_transform.apply(rewards, rollouts, reward_state)
-    return describe.credit_of_group(parts.advantage_estimator, rewards, rollouts), reward_state
+  rewards, reward_state = shape_rewards(parts, rewards, rollouts, reward_state)
+  one_group = functools.partial(describe.credit_of_group, parts.advantage_estimator)
+  return jax.lax.stop_gradient(jax.vmap(one_group, axis_name=PROMPTS)(rewards, rollouts)), reward_state
 
-  batched = jax.vmap(one_group, (0, 0, None), (0, None), axis_name=PROMPTS)
-  advantages, reward_state = batched(rewards, rollouts, reward_state)
-  return jax.lax.stop_gradient(advantages), reward_state
+
+def shape_rewards(
+    parts: LanguageParts, rewards: Rewards, rollouts: Rollouts, reward_state: PyTree) -> tuple[Rewards, PyTree]:
+  """Transforms the rewards of `[B]` groups: `(rewards, reward_state)`."""
+  batched = jax.vmap(parts.reward_transform.apply, (0, 0, None), (0, None), axis_name=PROMPTS)
+  return batched(rewards, rollouts, reward_state)
 
 
 def _rows(rollouts: Rollouts) -> Rollouts:
@@ -359,13 +362,17 @@ def make_language_experiment(
     return problems, rollout(single, state.params, sample_key, problems)
 
   scorer = score_on_host or jax.jit(functools.partial(score, parts.task))
-  credit_jit = jax.jit(lambda state, rewards, rollouts: credit(parts, rewards, rollouts, state.reward_state)[0])
+
+  @jax.jit
+  def credit_stage(state, rewards, rollouts):
+    groups = parts, rewards, rollouts, state.reward_state
+    return shape_rewards(*groups)[0], credit(*groups)[0]
 
   def examples(state):
     problems, rollouts = example_stage(state)
     rewards = scorer(problems, rollouts)
-    advantages = credit_jit(state, rewards, rollouts)
-    return describe.decode_examples(parts.task, problems, rollouts, rewards, advantages, num_examples)
+    shaped, advantages = credit_stage(state, rewards, rollouts)
+    return describe.decode_examples(parts.task, problems, rollouts, rewards, shaped, advantages, num_examples)
 
   held_out_jit = jax.jit(functools.partial(held_out, parts))
 

@@ -2,11 +2,14 @@
 
 import dataclasses
 import functools
+import io
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
+import rich.console
 
 from rlcore import advantages, losses, policies, rewards
 from rlcore.training import control, loop
@@ -47,6 +50,15 @@ def test_it_learns_the_chain(changes):
   assert success[:3].mean() < 0.7 < 0.95 < success[-5:].mean()
   assert int(state.step) == 40 and int(state.skipped) == 0
   assert metrics["episode_length"][-1] < metrics["episode_length"][0]
+
+
+def test_the_speed_is_counted_in_steps_of_the_world(tmp_path):
+  experiment = control.make_control_experiment(make_parts())
+  console = rich.console.Console(file=io.StringIO(), width=120)
+  config = ml_collections.ConfigDict(dict(
+      experiment="toy", seed=0, steps=2, log_every=1, eval_every=0, checkpoint_every=0, progress_metric="success"))
+  loop.run(experiment, config, tmp_path, console=console)
+  assert "steps/s" in console.file.getvalue() and "tokens" not in console.file.getvalue()
 
 
 def test_a_script_sees_the_state_and_ends_as_a_policy_does():
