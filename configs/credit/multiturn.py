@@ -2,6 +2,7 @@
 
     python -m experiments.run --config=configs/credit/multiturn.py            PPO on dense turn rewards, a minute or two
     python -m experiments.reproduce --config=configs/credit/multiturn.py      the comparison and its verdict
+    python -m experiments.run --config=configs/credit/multiturn.py --config.world.name=household    in another world
 
 Judged: PPO and RLOO, each on sparse and on dense rewards, by area under the curve of test success (16 test episodes
 before every update); the rate of each arm is chosen on seeds 100-102. Reported beside it, at the rate below and on
@@ -45,8 +46,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.max_nonfinite = 5
   config.progress_metric = "success"
 
+  # name: household, key_corridor, mini_quest or relation_hops; the numbers are tasks of the key corridor, and entities,
+  # relations and their chain in a question of relation hops. The household in full has --config.num_turns=16.
+  config.world = ml_collections.ConfigDict(dict(name="mini_quest", tasks=8, entities=24, relations=5, chain=3))
   config.num_turns = 8
-  config.sizes = ((2, 3, 2), (4, 6, 2))  # sets of instances: rooms, objects, sub-goals
+  config.sizes = ((2, 3, 2), (4, 6, 2))  # sets of instances of mini-quest: rooms, objects, sub-goals; others have one
   config.train = 512  # instances of each set
   config.test = 64
   config.instance_seed = 0

@@ -1,4 +1,4 @@
-"""The multi-turn guide: estimators and reward density on a text adventure whose episodes are one token sequence each.
+"""The multi-turn guide: estimators and reward density in a text world whose episodes are one token sequence each.
 
 All estimators are computed and mixed by weights, dense and sparse rewards likewise, and instance sets are chosen by an
 index: every arm, and every lane of the study, is the same program with other numbers (arXiv:2510.01132).
@@ -13,9 +13,9 @@ import ml_collections
 import numpy as np
 
 from rlcore import advantages, losses, rewards, segments, stats
-from rlcore.envs import mini_quest
 from rlcore.models import decoder
 from rlcore.policies import multi_turn
+from rlcore.tasks import quests
 from rlcore.training import budget, control, loop, sweep
 from rlcore.training import state as state_lib
 from rlcore.types import Array, Experiment, Metrics, PyTree, Rewards, Trajectory
@@ -25,19 +25,19 @@ ESTIMATORS = ("ppo", "rloo", "grpo", "reinforce", "reinforce_fixed")
 
 def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
   """Composes one arm: `config.weights` picks the estimator, `config.dense` the density of the rewards."""
-  world = mini_quest.make_mini_quest(num_turns=config.num_turns)
+  world, train, test, plans = quests.make_quests(
+      train=config.train, test=config.test, num_turns=config.num_turns, seed=config.instance_seed,
+      sizes=tuple(map(tuple, config.sizes)), **config.world)
   turn = world.observation_length + world.action_length
   model = decoder.make_decoder(decoder.DecoderConfig(
       vocab_size=world.vocab_size, context=world.prompt_length + world.num_turns * turn, **config.model))
-  train, test, plans = instance_sets(
-      tuple(map(tuple, config.sizes)), config.train, config.test, config.num_turns // 2, config.instance_seed)
 
   def demonstrations(key):
     """Solutions of the first `config.demos` instances of the training set; with none the warm-up does nothing."""
     index = jax.random.uniform(key, (config.warmup.batch_size,)) * config.demos
-    quests, actions = _chosen((train, plans), config.train_set, index)
-    play = lambda quest, plan: multi_turn.replay(world, jax.random.key(0), quest, plan, jnp.sum(plan[:, 0] >= 0))
-    shown = jax.vmap(multi_turn.as_trajectory)(jax.vmap(play)(quests, actions))
+    instances, actions = _chosen((train, plans), config.train_set, index)
+    play = lambda instance, plan: multi_turn.replay(world, jax.random.key(0), instance, plan, jnp.sum(plan[:, 0] >= 0))
+    shown = jax.vmap(multi_turn.as_trajectory)(jax.vmap(play)(instances, actions))
     shown = jax.tree.map(lambda x: x[:, 0], shown)
     return shown.replace(mask=shown.mask * (config.demos > 0))
 
@@ -65,21 +65,9 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
       outcome=lambda episode: episode.info["won"].astype(jnp.float32),
       unit="tokens",
       describe=describe,
-      warmup=control.CloneWarmup(
+      warmup=None if plans is None else control.CloneWarmup(
           config.warmup.steps, state_lib.make_optimizer(config.warmup.lr, max_grad_norm=None), demonstrations))
   return control.make_control_experiment(parts)
-
-
-@functools.cache
-def instance_sets(
-    sizes: tuple[tuple[int, int, int], ...], train: int, test: int, longest: int,
-    seed: int) -> tuple[PyTree, PyTree, np.ndarray]:
-  """Draws instances of every size (rooms, objects, sub-goals): `(train, test, plans of train)` of `[sets, N, ...]`."""
-  drawn = [mini_quest.draw_quests(seed, train + test, rooms=rooms, objects=objects, goals=goals, longest=longest)
-           for rooms, objects, goals in sizes]
-  quests, plans = jax.tree.map(lambda *x: np.stack(x), *drawn)
-  part = lambda where: jax.tree.map(lambda x: x[:, where], quests)
-  return part(slice(train)), part(slice(train, None)), plans[:, :train]
 
 
 def _chosen(tree: PyTree, chosen: Array | float, index: Array) -> PyTree:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.envs import text_face
 from rlcore.types import Array, TextWorld
 
 ROOMS, OBJECTS, GOALS, SLOTS = 8, 12, 4, 3
@@ -124,7 +125,7 @@ def _step(state: QuestState, action: Array):
 
 def decode(tokens) -> str:
   """Writes tokens as words."""
-  return " ".join(WORDS[i] if 0 <= i < len(WORDS) else "?" for i in np.asarray(tokens).reshape(-1).tolist())
+  return text_face.decode(WORDS, tokens)
 
 
 def make_mini_quest(*, num_turns: int = 12) -> TextWorld:

@@ -1,8 +1,9 @@
 """Prompts and the verifiers of their answers."""
 
 from rlcore.tasks.countdown import make_countdown
+from rlcore.tasks.quests import make_quests
 from rlcore.tasks.rings import make_rings
 from rlcore.tasks.signpost import all_prompts
 from rlcore.tasks.signpost import make_signpost
 
-__all__ = ["all_prompts", "make_countdown", "make_rings", "make_signpost"]
+__all__ = ["all_prompts", "make_countdown", "make_quests", "make_rings", "make_signpost"]
