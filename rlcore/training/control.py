@@ -72,6 +72,8 @@ class ControlParts:
     minibatches: gradient steps a pass, a divisor of B G.
     aggregation: settings of `losses.aggregate` that say over what entropy and value loss are averaged.
     rollout: `(params, key, instance) -> Trajectory` of `[G, T]`; None plays `group_size` independent episodes.
+    judge: `(Trajectory of [G, T]) -> the same` with more, or other, `info`, applied to the groups of an update as soon
+      as they are played; or None.
     outcome: `(Trajectory of [T]) -> []`, the outcome of an episode.
     use_reference: keep the parameters with which the main updates start and fill in `ref_log_probs`.
     warmup: behaviour cloning, or None.
@@ -97,6 +99,7 @@ class ControlParts:
   minibatches: int = 1
   aggregation: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"mode": "token"})
   rollout: Callable[[PyTree, Array, PyTree], Trajectory] | None = None
+  judge: Callable[[Trajectory], Trajectory] | None = None
   outcome: Callable[[Trajectory], Array] = total_reward
   use_reference: bool = False
   warmup: CloneWarmup | None = None
@@ -119,7 +122,8 @@ def play(parts: ControlParts, params: PyTree, key: Array, instances: PyTree) -> 
     return jax.vmap(parts.agent.rollout, (None, 0, None))(params, keys, instance)
 
   batch = jax.tree.leaves(instances)[0].shape[0]
-  return jax.vmap(parts.rollout or independent, (None, 0, 0))(params, jax.random.split(key, batch), instances)
+  groups = jax.vmap(parts.rollout or independent, (None, 0, 0))(params, jax.random.split(key, batch), instances)
+  return groups if parts.judge is None else jax.vmap(parts.judge)(groups)
 
 
 def success_rate(parts: ControlParts, params: PyTree, key: Array, instances: PyTree) -> Array:
