@@ -90,6 +90,11 @@ def _listed(requests: Request | Sequence[Request]) -> list[Request]:
   return [requests] if isinstance(requests, Request) else list(requests)
 
 
+def _is_report(error: Exception, failure: Exception) -> bool:
+  """Tells whether JAX raised one error for the other: a result that is read late is no JaxRuntimeError but a ValueError."""
+  return error is not failure and (isinstance(error, jax.errors.JaxRuntimeError) or str(failure) in str(error))
+
+
 @contextlib.contextmanager
 def own_errors() -> Iterator[None]:
   """Lets a `with` block fail by what a traced judge raised, in place of the long report that JAX makes of it.
@@ -101,10 +106,10 @@ def own_errors() -> Iterator[None]:
   _JAX_LOG.addFilter(untold)
   try:
     yield
-  except jax.errors.JaxRuntimeError:
-    if len(_FAILURES) == known:
-      raise
-    raise _FAILURES[known] from None
+  except Exception as error:
+    if len(_FAILURES) > known and _is_report(error, _FAILURES[known]):
+      raise _FAILURES[known] from None
+    raise
   finally:
     _JAX_LOG.removeFilter(untold)
     del _FAILURES[known:]

@@ -139,11 +139,12 @@ def _long_program(judge):
   return jax.jit(lambda facts: jax.lax.scan(lambda c, _: (c + jnp.sum(ask(facts)), None), 0.0, None, 3)[0])
 
 
+@pytest.mark.parametrize("read", [jax.block_until_ready, jax.device_get, np.asarray])
 @pytest.mark.parametrize("error", [AssistantError("nobody answers: check this"), KeyError("a bug")])
-def test_the_error_is_the_judges_own(error, caplog):
+def test_the_error_is_the_judges_own(error, read, caplog):
   with pytest.raises(type(error)) as caught:
     with assistants.own_errors():
-      _long_program(_fails(error))(_facts(4)).block_until_ready()
+      read(_long_program(_fails(error))(_facts(4)))
   assert caught.value is error and caught.value.__cause__ is None and not caplog.records
   # without the block JAX's report says the same at length
   with pytest.raises(jax.errors.JaxRuntimeError, match=str(error.args[0])):
@@ -154,6 +155,8 @@ def test_the_error_is_the_judges_own(error, caplog):
 def test_other_errors_pass():
   with pytest.raises(ValueError, match="mine"):
     with assistants.own_errors():
+      with pytest.raises(Exception, match="theirs"):
+        _long_program(_fails(AssistantError("theirs")))(_facts(4)).block_until_ready()
       raise ValueError("mine")
   with pytest.raises(jax.errors.JaxRuntimeError):  # a callback that is none of ours
     with assistants.own_errors():
