@@ -161,7 +161,8 @@ def launch(main: Callable[[Job], int | None], *, needs_config: bool = True):
       print("interrupted", file=sys.stderr)
       sys.exit(128 + signal.SIGINT)
     finally:
-      print(*judging.reports(), sep="\n", end="\n" * bool(judging.reports()))
+      for report in judging.reports():
+        print(report)
 
   app.run(run, flags_parser=_parse)
 

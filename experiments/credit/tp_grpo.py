@@ -1,9 +1,9 @@
 """TP-GRPO: thoughts that a response itself took back lose credit, key ones keep GRPO's (arXiv:2507.23317).
 
 `make_experiment` trains on the stack writer, from a policy that cloned an imperfect script. Four numbers of the config
-choose the arm, so all are one compiled program: `judged=0` sets every label to 1 (GRPO), `merge=0` rewards steps instead
-of thoughts, `adaptive=0` makes a thought worth 1 whatever the group's accuracy, `flip` is the judge's error rate. Who
-that judge is, the section `judge` says.
+choose the arm, so all are one compiled program: `judged=0` sets every label to 1 (GRPO), `merge=0` rewards steps
+instead of thoughts, `adaptive=0` makes a thought worth 1 whatever the group's accuracy, `flip` is the judge's error
+rate. Who that judge is, the section `judge` says.
 """
 
 import functools

@@ -20,7 +20,8 @@ from rlcore.types import Array, PyTree
 Facts = dict[str, np.ndarray]
 
 
-def make_labels(judge: Judge, horizon: int, *, length: int = 4, base: int = 4) -> Callable[[Array, Array, Array], Array]:
+def make_labels(
+    judge: Judge, horizon: int, *, length: int = 4, base: int = 4) -> Callable[[Array, Array, Array], Array]:
   """Makes the form of `envs.stack_writer.stack_labels` that asks a judge.
 
   Args:

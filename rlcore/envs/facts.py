@@ -19,8 +19,8 @@ def with_facts(world: World, about: Callable[[PyTree], PyTree],
 
   Returns:
     The world with `facts` in its `info`: `{"about": ..., "history": ..., "time": int32}`. The history has room for
-    `horizon` notes and holds those of the steps 0 to `time`, which is this one; beyond it is 0. The state is the pair of
-    the world's own state and what is remembered.
+    `horizon` notes and holds those of the steps 0 to `time`, which is this one; beyond it is 0. The state is the pair
+    of the world's own state and what is remembered.
   """
   def reset(key, instance):
     observation, state = world.reset(key, instance)

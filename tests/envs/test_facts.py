@@ -36,7 +36,8 @@ def test_the_history_is_the_episode_up_to_each_step():
     for t in range(length):
       known.append((int(knows), hop))
       history = facts["history"]
-      assert facts["time"][t] == t and facts["about"]["gold"][t] == gold and facts["about"]["start"][t] == question.start
+      assert facts["time"][t] == t and facts["about"]["gold"][t] == gold
+      assert facts["about"]["start"][t] == question.start
       np.testing.assert_array_equal(facts["about"]["chain"][t], question.chain)
       np.testing.assert_array_equal(history["action"][t], np.pad(told.action[:t + 1], (0, 3 - t)))
       np.testing.assert_array_equal(history["known"][t], [k for k, _ in known] + [0] * (3 - t))

@@ -152,7 +152,7 @@ def test_a_language_model_in_its_place(name):
     if name == "slate":
       answers = [user["content"] for _, user in prompts if "<right_answer>" in user["content"]]
       others = [user["content"] for _, user in prompts if "<right_answer>" not in user["content"]]
-      assert answers and {t for t in ("thinking", "query") for text in others if f"<{t}>" in text} == {"thinking", "query"}
+      assert answers and all(any(f"<{tag}>" in text for text in others) for tag in ("thinking", "query"))
       assert any("Found: a distractor." in text for text in others) and any("Step 3." in text for text in others)
     if name == "ppr":
       assert all("You do not know how the task ends" in system["content"] for system, _ in prompts)
