@@ -74,8 +74,8 @@ def ask_about_query(facts: PyTree, sizes: Sizes = Sizes(budget=8)) -> Request:
   """
   time = int(facts["time"])
   rules = ("The agent knows one entity at a time, first the start. It queries a relation of the entity that it knows "
-           "and then knows the one that this leads to, which cannot be undone; or it answers with an entity, which ends "
-           f"the task. It has {sizes.budget} actions.")
+           "and then knows the one that this leads to, which cannot be undone; or it answers with an entity, which "
+           f"ends the task. It has {sizes.budget} actions.")
   known, action = facts["history"]["known"], facts["history"]["action"]
   history = [f"Query: {_query(facts, t, int(action[t]))} Result: e{int(known[t + 1])}." for t in range(time)]
   step = f"Query: {_query(facts, time, int(action[time]))}"
@@ -111,8 +111,8 @@ def _question(facts: Facts, sizes: Sizes) -> str:
 def _rules(sizes: Sizes) -> str:
   return ("The agent knows one entity at a time, first the start. In each step it plans which hop of the chain is "
           "next, and then queries a relation of the entity that it knows, or answers with an entity, which ends the "
-          "task. A query of the relation that the next hop needs finds the entity that is known from then on; any other "
-          f"finds a distractor, and a step is lost. There are {sizes.budget} steps, and the last can only answer.")
+          "task. A query of the relation that the next hop needs finds the entity that is known from then on; any "
+          f"other finds a distractor, and a step is lost. There are {sizes.budget} steps, and the last can only answer.")
 
 
 def _token(facts: Facts, time: int, sizes: Sizes) -> tuple[str, int]:

@@ -91,7 +91,7 @@ def _listed(requests: Request | Sequence[Request]) -> list[Request]:
 
 
 def _is_report(error: Exception, failure: Exception) -> bool:
-  """Tells whether JAX raised one error for the other: a JaxRuntimeError, or a ValueError where a result is read late."""
+  """Tells whether JAX raised one error for the other: a JaxRuntimeError, or a ValueError if a result is read late."""
   return error is not failure and (isinstance(error, jax.errors.JaxRuntimeError) or str(failure) in str(error))
 
 
