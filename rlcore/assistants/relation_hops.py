@@ -112,7 +112,8 @@ def _rules(sizes: Sizes) -> str:
   return ("The agent knows one entity at a time, first the start. In each step it plans which hop of the chain is "
           "next, and then queries a relation of the entity that it knows, or answers with an entity, which ends the "
           "task. A query of the relation that the next hop needs finds the entity that is known from then on; any "
-          f"other finds a distractor, and a step is lost. There are {sizes.budget} steps, and the last can only answer.")
+          f"other finds a distractor, and a step is lost. There are {sizes.budget} steps, and the last can only "
+          "answer.")
 
 
 def _token(facts: Facts, time: int, sizes: Sizes) -> tuple[str, int]:

@@ -135,7 +135,7 @@ def _reply(payload):
   return _judge_stack(system + user)
 
 
-RUBBISH = ("", "no idea", "<score>7</score>", "<matching>[99]</matching>", "<score>1</score><max_score>x</max_score>")
+RUBBISH = ("", "no idea", "<score>7</score>", "<matching>[99]</matching>", "<score>1.5</score><max_score>x</max_score>")
 
 
 @pytest.mark.parametrize("name", NAMES)
