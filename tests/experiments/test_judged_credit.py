@@ -199,9 +199,8 @@ def test_labels_of_correct_responses_too():
 
 
 def test_the_study_of_ppr_asks_its_judge():
-  jitted, behind = ([_jit(ppr.make_study(_config("ppr", kind=kind)))(jax.random.key(0))][0] for kind in
-                    ("jitted", "stand_in"))
-  _same(behind, jitted)
+  study = lambda kind: jax.device_get(_jit(ppr.make_study(_config("ppr", kind=kind)))(jax.random.key(0)))
+  _same(study("stand_in"), study("jitted"))
 
 
 def _run(name, tmp_path, *arguments):
