@@ -19,7 +19,8 @@ import ml_collections
 from ml_collections import config_flags
 import rich.console
 
-from rlcore.training import compilation, memory
+from rlcore import assistants
+from rlcore.training import compilation, judging, memory
 from rlcore.training.errors import NonFiniteError, RunError
 from rlcore.training.workdir import check_options
 from rlcore.types import Experiment
@@ -153,12 +154,16 @@ def launch(main: Callable[[Job], int | None], *, needs_config: bool = True):
       logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save at INFO
     compilation.enable_cache()
     try:
-      sys.exit(main(job() if needs_config or CONFIG.value is not None else None))
-    except (RunError, ValueError, OSError) as error:
+      with assistants.own_errors():
+        sys.exit(main(job() if needs_config or CONFIG.value is not None else None))
+    except (assistants.AssistantError, RunError, ValueError, OSError) as error:
       fail(error)
     except KeyboardInterrupt:
       print("interrupted", file=sys.stderr)
       sys.exit(128 + signal.SIGINT)
+    finally:
+      for report in judging.reports():
+        print(report)
 
   app.run(run, flags_parser=_parse)
 

@@ -27,7 +27,7 @@ and the return of ReNorm follows the outcome less closely (correlation 0.86 for 
 import ml_collections
 import numpy as np
 
-from rlcore.training import results
+from rlcore.training import judging, results
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -57,6 +57,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.lam = 0.95
   config.mix = ml_collections.ConfigDict(dict(outcome=0.0, add=0.0, multiply=0.0, renorm=1.0))
   config.process_weight = 1.0
+  config.judge = judging.judge_config()  # of every query, by the four principles
 
   config.study = ml_collections.ConfigDict(dict(episodes=8192))
 

@@ -33,7 +33,7 @@ seed (0.27 against 0.08 at 400 updates; without the bonus 0.41 against 0.23). Al
 import ml_collections
 import numpy as np
 
-from rlcore.training import results
+from rlcore.training import judging, results
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -51,7 +51,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.progress_metric = "test_success"
 
   config.world = ml_collections.ConfigDict(dict(entities=24, relations=5, hops=3, budget=5))
-  config.flip = 0.1  # probability that a score of the judge is replaced by a random one
+  config.flip = 0.1  # probability that a score of the judge is replaced by a random one; not of a language model's
+  config.judge = judging.judge_config()  # of each plan, query and answer of every candidate, within the rollout
   config.bonus = 0.1
   config.held_out = 256
   config.questions = 32

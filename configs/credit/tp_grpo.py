@@ -21,7 +21,7 @@ is judged by its final answer after any number of reflections, may not have this
 
 import ml_collections
 
-from rlcore.training import results
+from rlcore.training import judging, results
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -46,10 +46,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.epochs = 4
   config.lr = 1e-3
   config.clip = 0.2
-  config.judge = 1.0  # 0: every label is 1, which is GRPO
+  config.judged = 1.0  # 0: every label is 1, which is GRPO
   config.merge = 1.0  # 0: rewards of steps instead of thoughts
   config.adaptive = 1.0  # 0: a thought is worth 1
-  config.flip = 0.0  # error rate of the judge
+  config.flip = 0.0  # error rate that is added to the judge's own
+  config.judge = judging.judge_config()  # of correct responses what they took back, of others what led to the answer
 
   if arg == "smoke":
     config.steps = config.log_every = config.checkpoint_every = 2
@@ -59,11 +60,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
 
 ARMS = {
-    "grpo": dict(judge=0.0, merge=1.0, adaptive=1.0, flip=0.0),
-    "tp_grpo": dict(judge=1.0, merge=1.0, adaptive=1.0, flip=0.0),
-    "step": dict(judge=1.0, merge=0.0, adaptive=1.0, flip=0.0),
-    "fixed": dict(judge=1.0, merge=1.0, adaptive=0.0, flip=0.0),
-    "flipped": dict(judge=1.0, merge=1.0, adaptive=1.0, flip=0.1),
+    "grpo": dict(judged=0.0, merge=1.0, adaptive=1.0, flip=0.0),
+    "tp_grpo": dict(judged=1.0, merge=1.0, adaptive=1.0, flip=0.0),
+    "step": dict(judged=1.0, merge=0.0, adaptive=1.0, flip=0.0),
+    "fixed": dict(judged=1.0, merge=1.0, adaptive=0.0, flip=0.0),
+    "flipped": dict(judged=1.0, merge=1.0, adaptive=1.0, flip=0.1),
 }
 TUNE = dict(grid={"lr": (3e-4, 1e-3, 3e-3)}, seeds=(100, 101))
 CLAIM = results.Claim(

@@ -1,7 +1,8 @@
 """PPR + ReNorm: principle scores of search steps, centred together with the outcome, in PPO (arXiv:2509.25598).
 
 One compiled program holds every arm: the step rewards are a sum of the modes of `ppr_step_rewards`, weighted by
-`config.mix`. `make_study` measures, without training, how the return of each mode correlates with the outcome.
+`config.mix`. The principles are graded by the world's rubric, or by the judge of `config.judge` once an episode is
+played. `make_study` measures, without training, how the return of each mode correlates with the outcome.
 """
 
 from collections.abc import Callable
@@ -11,18 +12,18 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from rlcore import advantages, losses, policies, rewards, stats
+from rlcore import advantages, assistants, losses, policies, rewards, stats
+from rlcore.assistants import relation_hops as asking
 from rlcore.envs import relation_hops as hops
-from rlcore.training import control
+from rlcore.training import control, judging
 from rlcore.training import state as state_lib
-from rlcore.types import Array, Experiment, Metrics, Rewards, Trajectory
+from rlcore.types import Array, Experiment, Metrics, Rewards, Trajectory, World
 
 
 def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
   """Composes PPR, or one of its ablations by `config.mix`, on relation hops from a cloned policy."""
-  sizes = hops.Sizes(**config.world)
   key = jax.random.fold_in(jax.random.key(config.seed), 1)
-  world = hops.make_walked_hops(sizes)
+  world, judge = _judged_world(config)
   parts = control.ControlParts(
       agent=policies.make_actor_critic(world, hidden=config.hidden),
       instances=functools.partial(_draw, config, key, number=config.episodes),
@@ -34,11 +35,29 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
       value_coef=config.value_coef,
       epochs=config.epochs,
       whiten=True,
+      judge=judge,
       warmup=control.CloneWarmup(
           config.clone.steps, state_lib.make_optimizer(config.clone.lr, max_grad_norm=None),
           functools.partial(_demonstrations, config, key)),
       describe=_describe)
   return control.make_control_experiment(parts)
+
+
+def _judged_world(config: ml_collections.ConfigDict) -> tuple[World, Callable[[Trajectory], Trajectory] | None]:
+  """Makes the world and, unless its own rubric grades, what grades `[G, T]` episodes of it."""
+  sizes = hops.Sizes(**config.world)
+  world = hops.make_walked_hops(sizes)
+  judge = judging.make_judge(config.judge, functools.partial(asking.score_query, sizes=sizes))
+  if judge is None:
+    return world, None
+  ask = assistants.traced_judge(judge, functools.partial(asking.ask_about_query, sizes=sizes))
+
+  def grade(episodes):
+    is_query = episodes.info["is_query"]
+    score = jax.vmap(jax.vmap(ask))(episodes.info["facts"], is_query & (episodes.mask > 0))
+    return episodes.replace(info={"score": score, "is_query": is_query})
+
+  return hops.with_facts(world), grade
 
 
 def _draw(config: ml_collections.ConfigDict, key: Array, draw_key: Array, *, number: int) -> hops.Question:
@@ -51,11 +70,14 @@ def _draw(config: ml_collections.ConfigDict, key: Array, draw_key: Array, *, num
 
 def _scripted(config: ml_collections.ConfigDict, graph: Array, key: Array, skill: float) -> Trajectory:
   """Plays one episode by the script."""
-  sizes = hops.Sizes(**config.world)
   question_key, play_key = jax.random.split(key)
-  script = functools.partial(hops.follow_chain, skill=skill)
-  question = hops.sample_question(question_key, graph, sizes)
-  return policies.scripted_rollout(hops.make_walked_hops(sizes), script, play_key, question)
+  world, judge = _judged_world(config)
+
+  def script(key, state, question):
+    return hops.follow_chain(key, state if judge is None else state[0], question, skill=skill)
+
+  question = hops.sample_question(question_key, graph, hops.Sizes(**config.world))
+  return policies.scripted_rollout(world, script, play_key, question)
 
 
 def _demonstrations(config: ml_collections.ConfigDict, key: Array, draw_key: Array) -> Trajectory:
@@ -72,6 +94,8 @@ def _demonstrations(config: ml_collections.ConfigDict, key: Array, draw_key: Arr
 
 def _scores(episodes: Trajectory) -> Array:
   """Scores every step of `[G, T]` episodes by the principles; only those of queries mean anything."""
+  if "score" in episodes.info:
+    return episodes.info["score"]
   maxima = jnp.asarray(hops.MAX_SCORES, jnp.float32)
   every = jnp.ones(len(hops.PRINCIPLES))
   score = lambda principles: rewards.principle_score(principles, maxima, every)
@@ -112,9 +136,10 @@ def make_study(config: ml_collections.ConfigDict) -> Callable[[Array], Metrics]:
   def study(key: Array) -> Metrics:
     graph = hops.make_graph(jax.random.fold_in(key, 1), hops.Sizes(**config.world))
     keys = jax.random.split(jax.random.fold_in(key, 2), config.study.episodes)
-    metrics = {}
+    metrics, (_, judge) = {}, _judged_world(config)
     for name, skill in (("random", 0.0), ("script", config.clone.skill)):
       episodes = jax.vmap(lambda key: _scripted(config, graph, key, skill))(keys)
+      episodes = episodes if judge is None else judge(episodes)
       outcome = jnp.sum(episodes.reward_t, 1)
       metrics[f"{name}/success"] = jnp.mean(outcome)
       for mode in config.mix:

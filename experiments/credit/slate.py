@@ -1,8 +1,9 @@
 """SLATE: a search agent learns from several judged candidates for each single step (arXiv:2602.23440).
 
 One compiled program holds every arm. Its rollout branches or not, by the float `config.branch`, and its advantage is a
-sum of four estimators of the same judged rewards, weighted by `config.credit`. `make_study` measures at one policy how
-much more the summed reward of whole trajectories varies in a group than the reward of a step among its siblings.
+sum of four estimators of the same judged rewards, weighted by `config.credit`. The judge belongs to the world, or is
+asked within the rollout (`config.judge`). `make_study` measures at one policy how much more the summed reward of whole
+trajectories varies in a group than the reward of a step among its siblings.
 """
 
 from collections.abc import Callable
@@ -12,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from rlcore import advantages, losses, policies, rewards, stats
+from rlcore import advantages, assistants, losses, policies, rewards, stats
+from rlcore.assistants import relation_hops as asking
 from rlcore.envs import relation_hops as hops
-from rlcore.training import control, loop
+from rlcore.training import control, judging, loop
 from rlcore.training import state as state_lib
 from rlcore.types import Array, Experiment, Metrics, Rewards, Trajectory
 
@@ -29,13 +31,16 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
 def _parts(config: ml_collections.ConfigDict, key: Array) -> control.ControlParts:
   """Builds the composition; the key draws the graph and which questions are held out."""
   sizes = hops.Sizes(**config.world)
-  world = hops.make_planned_hops(sizes, flip=config.flip)
+  judge = judging.make_judge(config.judge, functools.partial(asking.score_token, sizes=sizes))
+  flip = 0.0 if config.judge.kind == "chat" else config.flip  # a language model errs by itself
+  world = hops.make_planned_hops(sizes, flip=flip, judged=judge is None)
+  world = world if judge is None else hops.with_facts(world)
   agent = functools.partial(
       policies.make_actor_critic, world, hidden=config.hidden, critic=False,
       policy_mask=functools.partial(hops.legal_tokens, sizes=sizes))
   rollout = functools.partial(
       policies.branching_rollout, candidates=config.group_size, tokens=TOKENS, branch=config.branch,
-      choose=functools.partial(_choose, config))
+      choose=functools.partial(_choose, config), judge=judge and functools.partial(_judge_tokens, sizes, judge))
   return control.ControlParts(
       agent=agent(),
       instances=functools.partial(_draw, config, key, number=config.questions),
@@ -65,6 +70,15 @@ def _draw(config: ml_collections.ConfigDict, key: Array, draw_key: Array, *, num
   index = jax.random.choice(draw_key, pool, (number,))
   graph = hops.make_graph(graph_key, sizes)
   return jax.vmap(lambda i: hops.distinct_question(i, graph, sizes))(index)
+
+
+def _judge_tokens(sizes: hops.Sizes, judge: assistants.Judge, rows: Trajectory) -> Trajectory:
+  """Puts the judge's scores where the world left them open."""
+  info, score = dict(rows.info), rows.info["score"]
+  ask = assistants.traced_judge(judge, functools.partial(asking.ask_about_token, sizes=sizes))
+  is_open = score == hops.UNJUDGED
+  said = jax.vmap(jax.vmap(ask))(info.pop("facts"), is_open & (rows.mask > 0))
+  return rows.replace(info=info | {"score": jnp.where(is_open, said, score)})
 
 
 def _steps(x: Array) -> Array:

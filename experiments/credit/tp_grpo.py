@@ -1,8 +1,9 @@
 """TP-GRPO: thoughts that a response itself took back lose credit, key ones keep GRPO's (arXiv:2507.23317).
 
 `make_experiment` trains on the stack writer, from a policy that cloned an imperfect script. Four numbers of the config
-choose the arm, so all are one compiled program: `judge=0` sets every label to 1 (GRPO), `merge=0` rewards steps instead
-of thoughts, `adaptive=0` makes a thought worth 1 whatever the group's accuracy, `flip` is the judge's error rate.
+choose the arm, so all are one compiled program: `judged=0` sets every label to 1 (GRPO), `merge=0` rewards steps
+instead of thoughts, `adaptive=0` makes a thought worth 1 whatever the group's accuracy, `flip` is the judge's error
+rate. Who that judge is, the section `judge` says.
 """
 
 import functools
@@ -13,9 +14,10 @@ import ml_collections
 
 from rlcore import advantages, losses, stats
 from rlcore import rewards as reward_lib
+from rlcore.assistants import stack_writer as asking
 from rlcore.envs import stack_writer
 from rlcore.policies import actor_critic
-from rlcore.training import control
+from rlcore.training import control, judging
 from rlcore.training import state as state_lib
 from rlcore.types import Array, Experiment, Metrics, Rewards, RewardTransform, Trajectory
 
@@ -26,15 +28,18 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
   prompts = stack_writer.draw_prompts(jax.random.fold_in(jax.random.key(config.seed), 1), **config.prompts)
   size = dict(length=config.prompts.length, base=config.prompts.base)
   world = stack_writer.make_stack_writer(num_prompts=config.prompts.num_prompts, horizon=config.horizon, **size)
+  model = judging.make_judge(config.judge, functools.partial(asking.judge_response, **size))
+  label = (functools.partial(stack_writer.stack_labels, **size) if model is None else
+           asking.make_labels(model, config.horizon, **size))
   parts = control.ControlParts(
       agent=actor_critic.make_actor_critic(world, critic=False),
       instances=lambda key: prompts,
       group_size=config.group_size,
       min_group_size=2,
       optimizer=state_lib.make_optimizer(config.lr, b2=0.999, max_grad_norm=None),
-      reward_transform=judge(functools.partial(stack_writer.stack_labels, **size), config.flip),
+      reward_transform=judge(label, config.flip),
       advantage_estimator=functools.partial(
-          thoughts, judged=config.judge, merge=config.merge, adaptive=config.adaptive),
+          thoughts, judged=config.judged, merge=config.merge, adaptive=config.adaptive),
       policy_loss=functools.partial(losses.clip_policy_loss, clip_low=config.clip, clip_high=config.clip),
       epochs=config.epochs,
       describe=functools.partial(describe, pop=config.prompts.base),

@@ -7,5 +7,9 @@ from rlcore.assistants.judges import Judge
 from rlcore.assistants.judges import Judgement
 from rlcore.assistants.judges import Request
 from rlcore.assistants.judges import stand_in
+from rlcore.assistants.traced import own_errors
+from rlcore.assistants.traced import traced_judge
 
-__all__ = ["AssistantError", "ChatClient", "ChatJudge", "Judge", "Judgement", "Request", "stand_in"]
+__all__ = [
+    "AssistantError", "ChatClient", "ChatJudge", "Judge", "Judgement", "own_errors", "Request", "stand_in",
+    "traced_judge"]

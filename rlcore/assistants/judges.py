@@ -14,10 +14,12 @@ class Request(NamedTuple):
   Attributes:
     messages: what a language model is asked.
     facts: what a stand-in looks at instead; no language model ever sees it.
+    parse: `(text) -> value` for answers to this question; None leaves it to the judge. A stand-in has no use for it.
   """
 
   messages: Messages
   facts: Any = None
+  parse: Callable[[str], Any] | None = None
 
 
 class Judgement(NamedTuple):
@@ -67,12 +69,14 @@ class ChatJudge:
     client: who is asked.
   """
 
-  def __init__(self, client: ChatClient, parse: Callable[[str], Any], *, neutral: float = 0.0, tolerant: bool = False):
+  def __init__(self, client: ChatClient, parse: Callable[[str], Any] = lambda text: text, *, neutral: float = 0.0,
+               tolerant: bool = False):
     """Makes a judge.
 
     Args:
       client: who is asked.
-      parse: `(text) -> value`, None where the text cannot be read (see `assistants.prompts`).
+      parse: `(text) -> value`, None where the text cannot be read (see `assistants.prompts`); for requests without a
+        `parse` of their own. By default the value is the text.
       neutral: the score of an answer that cannot be read, or is no number.
       tolerant: whether a request that failed for good gets the neutral score too, in place of an error.
     """
@@ -91,8 +95,9 @@ class ChatJudge:
       AssistantError: if an answer could not be had (see `tolerant`).
     """
     texts = self.client.complete([request.messages for request in requests], tolerant=self._tolerant)
-    judgements = [Judgement(self._neutral, False) if text is None else _judge(self._parse(text), text, self._neutral)
-                  for text in texts]
+    judgements = [Judgement(self._neutral, False) if text is None else
+                  _judge((request.parse or self._parse)(text), text, self._neutral)
+                  for request, text in zip(requests, texts)]
     unreadable = sum(text is not None and not j.parsed for text, j in zip(texts, judgements))
     with self._lock:
       self._unparsable += unreadable

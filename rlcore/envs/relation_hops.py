@@ -22,10 +22,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.envs import facts
 from rlcore.types import Array, World
 
 PRINCIPLES = ("well formed", "non-redundant", "relevant", "grounded")
 MAX_SCORES = (1.0, 2.0, 2.0, 1.0)  # of each principle
+UNJUDGED = 2.0  # a score that is none
 
 
 class Sizes(NamedTuple):
@@ -163,7 +165,7 @@ def query_rubric(subject: Array, relation: Array, state: HopsState, chain: Array
   return kept * jnp.asarray(MAX_SCORES, jnp.float32)
 
 
-def make_planned_hops(sizes: Sizes = Sizes(), *, flip: float | Array = 0.1) -> World:
+def make_planned_hops(sizes: Sizes = Sizes(), *, flip: float | Array = 0.1, judged: bool = True) -> World:
   """Makes the flavour of plans and actions, with its judge.
 
   Tokens: H plans (hop 0 to H - 1), the plan to make none, R queries, E answers. Plans and actions take turns, see
@@ -174,6 +176,7 @@ def make_planned_hops(sizes: Sizes = Sizes(), *, flip: float | Array = 0.1) -> W
   Args:
     sizes: of the world.
     flip: probability that a score of the judge is replaced by a uniform draw of -1, 0 and 1.
+    judged: False leaves the judging to somebody else; the score is then `UNJUDGED` wherever it is not replaced.
 
   Returns:
     The world; its instances are `Question`s. `info` has the judge's `score` of the token, whether it `is_answer`, and
@@ -199,6 +202,7 @@ def make_planned_hops(sizes: Sizes = Sizes(), *, flip: float | Array = 0.1) -> W
     planned = state._replace(plan=jnp.clip(action, 0, sizes.hops))
     scores = judge_query(relation, state, question.chain), judge_answer(entity, state)
     score = jnp.where(planning, judge_plan(action, state.hops, sizes.hops), jnp.where(query, *scores))
+    score = score if judged else jnp.full_like(score, UNJUDGED)
     ends = ~planning & ~query
     info = {"score": flip_score(key, score, flip), "is_answer": ends, "step": state.step}
     state = _select(planning, planned, acted)
@@ -251,6 +255,18 @@ def make_walked_hops(sizes: Sizes = Sizes(budget=8)) -> World:
     return observe(state, question), state, reward, ~query | (state.step >= sizes.budget), jnp.zeros((), bool), info
 
   return World(reset, step, sizes.relations + sizes.entities, _common_size(sizes) + sizes.budget, sizes.budget)
+
+
+def with_facts(world: World) -> World:
+  """Lets either flavour tell a judge what has happened: see `facts.with_facts`.
+
+  It is told of the question its `start`, `chain` and `gold`, and of each step the `action`, and the entity `known` and
+  the number of `hops` before it.
+  """
+  return facts.with_facts(
+      world,
+      lambda question: {"start": question.start, "chain": question.chain, "gold": gold_answer(question)},
+      lambda state, action, question: {"action": action, "known": state.known, "hops": state.hops})
 
 
 def follow_chain(key: Array, state: HopsState, question: Question, *, skill: float | Array = 0.6) -> Array:

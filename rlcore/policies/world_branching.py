@@ -22,6 +22,7 @@ def branching_rollout(
     tokens: int,
     choose: Callable[[Trajectory], Array],
     branch: float | Array = 1.0,
+    judge: Callable[[Trajectory], Trajectory] | None = None,
 ) -> Trajectory:
   """Plays k candidates for each step of one episode and goes on from one of them (truncated step-level sampling).
 
@@ -39,6 +40,8 @@ def branching_rollout(
     tokens: actions of a step.
     choose: `(Trajectory of [k, tokens]) -> [k]`, probabilities of going on from each candidate.
     branch: > 0 to branch; may be traced.
+    judge: `(Trajectory of [k, tokens]) -> the same` with more, or other, `info`: what `choose` reads and nobody knows
+      before the candidates are there; or None.
 
   Returns:
     `Trajectory` of `[k, horizon, ...]`. Row j holds candidate j of every step, each after the steps chosen before it;
@@ -61,6 +64,7 @@ def branching_rollout(
     play_key, choose_key = jax.random.split(key)
     keys = jax.random.split(play_key, (candidates, tokens))
     own, pieces = jax.vmap(functools.partial(jax.lax.scan, act))(rows, keys)
+    pieces = pieces if judge is None else judge(pieces)
     chosen = jax.random.categorical(choose_key, jnp.log(choose(pieces)))
     go_on = jnp.where(jnp.asarray(branch) > 0, chosen, jnp.arange(candidates))
     return jax.tree.map(lambda x: x[go_on], own), pieces

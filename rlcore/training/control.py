@@ -73,6 +73,8 @@ class ControlParts:
     minibatches: gradient steps a pass, a divisor of B G.
     aggregation: settings of `losses.aggregate` that say over what entropy and value loss are averaged.
     rollout: `(params, key, instance) -> Trajectory` of `[G, T]`; None plays `group_size` independent episodes.
+    judge: `(Trajectory of [G, T]) -> the same` with more, or other, `info`, applied to the groups of an update as soon
+      as they are played; or None.
     outcome: `(Trajectory of [T]) -> []`, the outcome of an episode.
     use_reference: keep the parameters with which the main updates start and fill in `ref_log_probs`.
     warmup: behaviour cloning, or None.
@@ -103,6 +105,7 @@ class ControlParts:
   minibatches: int = 1
   aggregation: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"mode": "token"})
   rollout: Callable[[PyTree, Array, PyTree], Trajectory] | None = None
+  judge: Callable[[Trajectory], Trajectory] | None = None
   outcome: Callable[[Trajectory], Array] = total_reward
   use_reference: bool = False
   warmup: CloneWarmup | None = None
@@ -130,6 +133,7 @@ def play(parts: ControlParts, params: PyTree, key: Array, instances: PyTree) -> 
   keys = jax.random.split(key, jax.tree.leaves(instances)[0].shape[0])
   keys, instances = mesh.own_share((keys, parts.constrain(instances)), parts.axis_name, "groups")
   episodes = jax.vmap(parts.rollout or independent, (None, 0, 0))(params, keys, instances)
+  episodes = episodes if parts.judge is None else jax.vmap(parts.judge)(episodes)
   return mesh.gather(parts.constrain(episodes), parts.axis_name)
 
 

@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 import rich.console
 
+from rlcore import assistants
 from rlcore.training import checkpoints, compilation, programs
 from rlcore.training import metrics as metrics_lib
 from rlcore.training import progress as progress_lib
@@ -89,10 +90,12 @@ def run(experiment: Experiment, config: ml_collections.ConfigDict, workdir: str 
   Raises:
     RunError: the directory cannot be written or belongs to another config, or no checkpoint in it is intact.
     NonFiniteError: too many updates in a row were not finite; the state is saved.
+    AssistantError: a language model that judges did not answer; what the last checkpoint holds is saved.
   """
   options = RunOptions.from_config(config)
   workdir = prepare_workdir(workdir, config)
-  return _Run(experiment, options, workdir, console).run(jax.random.key(config.seed))
+  with assistants.own_errors():
+    return _Run(experiment, options, workdir, console).run(jax.random.key(config.seed))
 
 
 class _Interrupts:

@@ -10,6 +10,7 @@ import tempfile
 
 import ml_collections
 
+from rlcore.training import judging
 from rlcore.training.errors import RunError
 
 CHECKPOINTS = "checkpoints"
@@ -73,7 +74,7 @@ def prepare_workdir(workdir: str | pathlib.Path, config: ml_collections.ConfigDi
 
   Args:
     workdir: the directory.
-    config: the config; `RunOptions` may differ from those of the earlier run.
+    config: the config; `RunOptions` and how a judge is reached may differ from those of the earlier run.
 
   Returns:
     The directory.
@@ -95,7 +96,7 @@ def prepare_workdir(workdir: str | pathlib.Path, config: ml_collections.ConfigDi
       theirs = json.loads(path.read_text())
     except json.JSONDecodeError as error:
       raise RunError(f"{path} is not JSON ({error}); choose another --workdir") from error
-    free = {field.name for field in dataclasses.fields(RunOptions)}
+    free = {field.name for field in dataclasses.fields(RunOptions)} | {f"judge.{name}" for name in judging.TRANSPORT}
     changed = [text for name, text in _differences(theirs, mine) if name not in free]
     if changed:
       raise RunError(f"{workdir} is the run of another config; it differs in {', '.join(changed)} "

@@ -51,6 +51,18 @@ def _walk(place, actions):
   return before, counted, place, over
 
 
+def test_a_judge_says_what_the_choice_is_by():
+  judge = lambda step: step.replace(info={"score": jnp.cumsum(step.action, 1)})
+  play = functools.partial(
+      policies.branching_rollout, candidates=K, tokens=TOKENS, judge=judge,
+      choose=lambda step: jax.nn.softmax(2.0 * step.info["score"][:, -1]))
+  agent = policies.make_actor_critic(WORLD, hidden=(8,), zero_policy=True, play=play)
+  rows = jax.device_get(jax.jit(agent.rollout)(agent.init(jax.random.key(0)), jax.random.key(3), jnp.int32(0)))
+  score, want = rows.info.pop("score"), _play(3, ambition=2.0)  # which chooses by the actions themselves
+  jax.tree.map(np.testing.assert_array_equal, rows.replace(info=None), want.replace(info=None))
+  np.testing.assert_array_equal(score.reshape(K, STEPS, TOKENS), np.cumsum(rows.action.reshape(K, STEPS, TOKENS), -1))
+
+
 @pytest.mark.parametrize("chosen", [0, 2])
 @pytest.mark.parametrize("start", [0, 2])
 def test_every_candidate_starts_where_the_chosen_one_ended(chosen, start):
