@@ -10,8 +10,8 @@ terminal reward and that critic (`terminal`, the baseline of the verdict; a fres
 beta 0.5, as in the released code; beta 0.05 and 0 beside it), with the terminal reward and the bonus of an action that
 works, and with the outcome spread evenly over the steps. The estimator is frozen, as in the paper; in three arms it
 goes on learning inside the loop, a gradient step after every update (`learning`) or as many at once after every 20th
-(`refreshed`). `residual`, outcome minus sum of contributions, says whether it still fits. Every arm chooses its learning
-rate on seeds 100-101 (area under the success curve) and is judged on seeds 0-7.
+(`refreshed`). `residual`, outcome minus sum of contributions, says whether it still fits. Every arm chooses its
+learning rate on seeds 100-101 (area under the success curve) and is judged on seeds 0-7.
 
 What is added to the miniature: an estimator that is fitted briefly, one epoch as in the paper, and an arm that is paid
 by it. `attribution` is Spearman's correlation of contributions with the measured change of the base policy's

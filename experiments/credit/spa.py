@@ -79,7 +79,7 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
   def evaluate(state):
     return experiment.evaluate(state) | state.reward_state[2]["measured"]
 
-  return Experiment(init, update, evaluate)
+  return Experiment(init, update, evaluate, preparation="cloning, exploration, fits of estimators and critic")
 
 
 def mixed(own: PyTree, other: PyTree, weight: Array) -> PyTree:

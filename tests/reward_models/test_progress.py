@@ -32,7 +32,8 @@ def batch():
   mask = (rng.random((B, G, T)) < 0.7).astype(np.float32)
   mask[0, 0] = 0  # an episode without a step
   other = np.zeros((B, G, T), np.float32)
-  episodes = Trajectory(rng.normal(size=(B, G, T, D)).astype(np.float32), other, other, other, other, other, other, mask)
+  seen = rng.normal(size=(B, G, T, D)).astype(np.float32)
+  episodes = Trajectory(seen, other, other, other, other, other, other, mask)
   outcome = rng.integers(0, 2, (B, G)).astype(np.float32)
   return Rewards(jnp.asarray(outcome)), jax.tree.map(jnp.asarray, episodes)
 
