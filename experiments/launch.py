@@ -19,7 +19,7 @@ import ml_collections
 from ml_collections import config_flags
 import rich.console
 
-from rlcore.training import compilation
+from rlcore.training import compilation, memory
 from rlcore.training.errors import NonFiniteError, RunError
 from rlcore.training.workdir import check_options
 from rlcore.types import Experiment
@@ -145,6 +145,7 @@ def launch(main: Callable[[Job], int | None], *, needs_config: bool = True):
     main: the command; returns its exit code.
     needs_config: False hands `main` None where no --config was given.
   """
+  memory.keep_freed_memory()  # before the config's modules may compute something
   warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
 
   def run(_):

@@ -10,7 +10,6 @@ import pathlib
 import time
 
 from absl import flags
-import rich.table
 
 from experiments import launch
 from rlcore.training import examples, loop
@@ -39,12 +38,8 @@ def main(job: launch.Job) -> int:
 
 
 def _report(console, experiment, result: loop.RunResult):
-  table = rich.table.Table("evaluation", "before", "after", box=None, header_style="bold", pad_edge=False)
-  for name, after in result.after.items():
-    before = (result.before or {}).get(name)
-    table.add_row(name, *("-" if x is None else f"{x:.3f}" for x in (before, after)))
   console.print()
-  console.print(table)
+  console.print(examples.render_evaluation(result.before, result.after))
   if experiment.examples is not None:
     console.print()
     console.print(examples.render_examples(experiment.examples(result.state), console.width))

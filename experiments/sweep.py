@@ -14,8 +14,9 @@ and `group-N.npz` with its learning curves, not reduced: `np.load(path)["0 lr=0.
 updates (where --metrics names one of "eval/"). A sweep keeps no checkpoints.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -190,8 +191,7 @@ def _run_processes(commands: Sequence[list[str]], paths: Sequence[pathlib.Path],
       raise RunError(f"group {i} failed with exit code {code}; see {log}: {_last_line(log)}")
     console.print(f"group {i} done")
 
-  signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the children must not outlive us
-  with concurrent.futures.ThreadPoolExecutor(JOBS.value) as pool:
+  with _exit_on_sigterm(), concurrent.futures.ThreadPoolExecutor(JOBS.value) as pool:
     futures = [pool.submit(run, i) for i in range(len(commands))]
     try:
       for future in concurrent.futures.as_completed(futures):
@@ -202,6 +202,16 @@ def _run_processes(commands: Sequence[list[str]], paths: Sequence[pathlib.Path],
         if process.poll() is None:
           process.send_signal(signal.SIGTERM)
       raise
+
+
+@contextlib.contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+  """Lets SIGTERM unwind the stack, so that child processes do not outlive this one; restores what it did before."""
+  previous = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, previous)
 
 
 def _last_line(log: pathlib.Path) -> str:

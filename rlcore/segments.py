@@ -4,11 +4,10 @@ One sequence of T tokens with at most S steps. `mask` is 1 where a token counts 
 end) outside its range belongs to nobody: it is dropped and never wraps around.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.types import Array
 
 
@@ -27,8 +26,8 @@ def segment_ids(boundary: Array, mask: Array, *, starts: bool = False) -> Array:
   Reference: Fine-Grained RLHF, arXiv:2306.01693; Internal RL, arXiv:2512.20605.
   """
   boundary, mask = map(jnp.asarray, (boundary, mask))
-  chex.assert_rank([boundary, mask], 1)
-  chex.assert_equal_shape((boundary, mask))
+  checks.rank(1, boundary=boundary)
+  checks.same_shape(boundary=boundary, mask=mask)
   keep = mask > 0
   marks = ((boundary > 0) & keep).astype(jnp.int32)
   return jnp.where(keep, jnp.cumsum(marks) - (1 if starts else marks), -1)
@@ -47,8 +46,8 @@ def segment_end_mask(boundary: Array, mask: Array) -> Array:
   Reference: Fine-Grained RLHF, arXiv:2306.01693.
   """
   boundary, mask = map(jnp.asarray, (boundary, mask))
-  chex.assert_rank([boundary, mask], 1)
-  chex.assert_equal_shape((boundary, mask))
+  checks.rank(1, boundary=boundary)
+  checks.same_shape(boundary=boundary, mask=mask)
   keep = mask > 0
   last = mask.shape[0] - 1 - jnp.argmax(keep[::-1])
   return (keep & ((boundary > 0) | (jnp.arange(mask.shape[0]) == last))).astype(jnp.float32)
@@ -66,7 +65,7 @@ def next_counted(mask: Array) -> Array:
   Reference: n-step returns and differences of step scores (Clip-Delta, arXiv:2410.15115) step over holes with it.
   """
   mask = jnp.asarray(mask)
-  chex.assert_rank(mask, 1)
+  checks.rank(1, mask=mask)
   length = mask.shape[0]
   places = jnp.where(mask > 0, jnp.arange(length, dtype=jnp.int32), length)
   return jnp.append(jax.lax.cummin(places, reverse=True), jnp.int32(length))[1:]
@@ -84,7 +83,7 @@ def is_last_counted(mask: Array) -> Array:
   Reference: PPR, arXiv:2509.25598 (the outcome sits on the last step).
   """
   mask = jnp.asarray(mask)
-  chex.assert_rank(mask, 1)
+  checks.rank(1, mask=mask)
   keep, places = mask > 0, jnp.arange(mask.shape[0], dtype=jnp.int32)
   return places == jnp.max(jnp.where(keep, places, -1), initial=-1)
 
@@ -108,8 +107,8 @@ def last_token_of_steps(step_id: Array, mask: Array, num_steps: int) -> Array:
   Reference: SPA-RL, arXiv:2505.20732.
   """
   step_id, mask = map(jnp.asarray, (step_id, mask))
-  chex.assert_rank([step_id, mask], 1)
-  chex.assert_equal_shape((step_id, mask))
+  checks.rank(1, step_id=step_id)
+  checks.same_shape(step_id=step_id, mask=mask)
   slots = _slots(step_id, mask > 0, num_steps)
   positions = jnp.arange(step_id.shape[0], dtype=jnp.int32)
   return jnp.full(num_steps, -1, jnp.int32).at[slots].max(positions, mode="drop")
@@ -132,8 +131,8 @@ def step_rewards_to_tokens(step_rewards: Array, step_end: Array, step_mask: Arra
   Reference: SPA-RL, arXiv:2505.20732; multi-turn guide, arXiv:2510.01132.
   """
   step_rewards, step_end, step_mask = map(jnp.asarray, (step_rewards, step_end, step_mask))
-  chex.assert_rank([step_rewards, step_end, step_mask], 1)
-  chex.assert_equal_shape((step_rewards, step_end, step_mask))
+  checks.rank(1, step_rewards=step_rewards)
+  checks.same_shape(step_rewards=step_rewards, step_end=step_end, step_mask=step_mask)
   keep = step_mask > 0
   rewards = jax.lax.stop_gradient(stats.masked(step_rewards, keep))
   return jnp.zeros(num_tokens, jnp.float32).at[_slots(step_end, keep, num_tokens)].add(rewards, mode="drop")
@@ -153,8 +152,8 @@ def steps_to_tokens(step_values: Array, step_id: Array, mask: Array) -> Array:
   Reference: TP-GRPO, arXiv:2507.23317.
   """
   step_values, step_id, mask = map(jnp.asarray, (step_values, step_id, mask))
-  chex.assert_rank([step_values, step_id, mask], 1)
-  chex.assert_equal_shape((step_id, mask))
+  checks.rank(1, step_values=step_values, step_id=step_id, mask=mask)
+  checks.same_shape(step_id=step_id, mask=mask)
   slots = _slots(step_id, mask > 0, step_values.shape[0])
   values = jax.lax.stop_gradient(jnp.asarray(step_values, jnp.float32))
   return values.at[slots].get(mode="fill", fill_value=0)
@@ -175,8 +174,8 @@ def step_sums(values: Array, step_id: Array, mask: Array, num_steps: int) -> Arr
   Reference: OPRL, arXiv:2509.19199.
   """
   values, step_id, mask = map(jnp.asarray, (values, step_id, mask))
-  chex.assert_rank([values, step_id, mask], 1)
-  chex.assert_equal_shape((values, step_id, mask))
+  checks.rank(1, values=values)
+  checks.same_shape(values=values, step_id=step_id, mask=mask)
   keep = mask > 0
   slots = _slots(step_id, keep, num_steps)
   return jnp.zeros(num_steps, jnp.float32).at[slots].add(stats.masked(values, keep), mode="drop")

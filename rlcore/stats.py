@@ -9,10 +9,10 @@ Deviations are taken from a counted element before anything is averaged, so that
 
 from collections.abc import Sequence
 
-import chex
 import jax
 import jax.numpy as jnp
 
+from rlcore import checks
 from rlcore.types import Array
 
 AxisName = str | Sequence[str] | None
@@ -181,7 +181,8 @@ def running_std(stats: dict[str, Array]) -> Array:
 def average_ranks(values: Array, mask: Array | None = None) -> Array:
   """Ranks the counted elements of a vector `[N]` from 1; ties share their average rank, masked places get 0."""
   values = jnp.asarray(values)
-  chex.assert_rank(values, 1)
+  checks.rank(1, values=values)
+  checks.same_shape(values=values, mask=mask)
   keep = as_mask(mask, values)
   values = jax.lax.stop_gradient(masked(values, keep))
   ordered = jnp.sort(jnp.where(keep, values, jnp.inf))
@@ -210,7 +211,7 @@ def pearson_correlation(
   Reference: StateFactory, arXiv:2603.09400 (its code).
   """
   x, y = jnp.asarray(x), jnp.asarray(y)
-  chex.assert_equal_shape((x, y))
+  checks.same_shape(x=x, y=y, mask=mask)
   keep = as_mask(mask, x)
   total = lambda values: masked_sum(values, keep, axis_name=axis_name)
   x, y = masked(x, keep), masked(y, keep)
@@ -226,5 +227,5 @@ def pearson_correlation(
 def spearman_correlation(x: Array, y: Array, mask: Array | None = None) -> Array:
   """Correlates the ranks of two vectors `[N]`, ties at their average rank; no gradient, constants as in Pearson's."""
   x, y = jnp.asarray(x), jnp.asarray(y)
-  chex.assert_equal_shape((x, y))
+  checks.same_shape(x=x, y=y, mask=mask)
   return pearson_correlation(average_ranks(x, mask), average_ranks(y, mask), mask)

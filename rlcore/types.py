@@ -314,13 +314,15 @@ class Example(NamedTuple):
     prompt: the prompt as text.
     pieces: text of each counted token.
     credit: advantage of each counted token.
-    reward: outcome reward.
+    reward: outcome reward, the verifier's.
+    shaped: what the credit was assigned for, outcome and process rewards after the run's transform; None if unknown.
   """
 
   prompt: str
   pieces: tuple[str, ...]
   credit: tuple[float, ...]
   reward: float
+  shaped: float | None = None
 
 
 class Inspection(NamedTuple):
@@ -370,6 +372,7 @@ class Experiment(NamedTuple):
     jittable: False where `update` calls host code (it is then made of jitted stages itself).
     inspection: of a language experiment, its groups to look at (`experiments.microscope`), or None.
     preparation: what `init` does where that takes long (fits, say); shown before it, for it has no progress bar.
+    unit: what the metric `tokens` counts, as the progress line names it.
   """
 
   init: Callable[[Array], PyTree]
@@ -380,3 +383,4 @@ class Experiment(NamedTuple):
   jittable: bool = True
   inspection: Inspection | None = None
   preparation: str = ""
+  unit: str = "tokens"

@@ -12,14 +12,11 @@ from jax.sharding import Mesh, PartitionSpec
 import numpy as np
 import pytest
 
+from rlcore import advantages, losses, rewards
 from tests import contract
 
 ROWS = contract.all_rows()
 DEVICES = 8
-# The modules that people try by hand.
-LISTED = (
-    "rlcore.stats", "rlcore.segments", "rlcore.rewards.", "rlcore.advantages.", "rlcore.losses.reward_models",
-    "rlcore.losses.candidates", "rlcore.losses.branching")
 # The modules whose public functions need a row; a factory (of a reward transform, say) is tested through what it makes.
 ROOMS = ("rlcore.stats", "rlcore.segments", "rlcore.rewards", "rlcore.advantages", "rlcore.losses")
 
@@ -95,10 +92,41 @@ def test_values_and_gradients_are_finite(row):
     assert np.any(np.asarray(grad)) == (position in row.grads), f"argument {position}"
 
 
-@pytest.mark.parametrize("row", [r for r in ROWS if r.fn.__module__.startswith(LISTED)], ids=lambda row: row.name)
+@rows
 def test_python_lists_are_arrays(row):
   fn, (args,) = _bound(row), _examples(row)
   _close(fn(*(x.tolist() for x in args)), fn(*args), row.rtol)
+
+
+def _draw(*shape, seed=0):
+  return np.random.default_rng(seed).uniform(0.2, 1, shape).astype(np.float32)
+
+
+_MATRIX, _VECTOR, _LAST = _draw(2, 3), _draw(5), np.float32([0, 0, 1, 0, 0])
+
+
+# The arguments that no row of the table gives, being optional.
+@pytest.mark.parametrize("fn, args, optional", [
+    (losses.clip_loss, (_MATRIX,) * 4, dict(weights=_MATRIX)),
+    (losses.cispo_loss, (_MATRIX,) * 4, dict(weights=_MATRIX)),
+    (losses.reinforce_loss, (_MATRIX,) * 3, dict(weights=_MATRIX)),
+    (losses.value_loss, (_MATRIX,) * 3, dict(values_old=_draw(2, 3, seed=1))),
+    (losses.kl_estimate, (_MATRIX, _draw(2, 3, seed=1)), dict(mask=_MATRIX)),
+    (losses.kl_exact, (_MATRIX, _draw(2, 3, seed=1)), dict(mask=_LAST[1:3])),
+    (losses.branch_grpo_loss, (_MATRIX,) * 4, dict(keep=_MATRIX)),
+    (advantages.gae, (_VECTOR, _VECTOR), dict(gamma=_VECTOR, mask=_VECTOR, value_tp1=_VECTOR, truncated=_LAST)),
+    (advantages.lambda_returns, (_VECTOR,) * 3, dict(lam=_VECTOR, mask=_VECTOR, truncated=_LAST)),
+    (advantages.n_step_returns, (_VECTOR,) * 3, dict(n=2, mask=_VECTOR, truncated=_LAST)),
+    (advantages.reward_to_go, (_VECTOR,), dict(gamma=_VECTOR, mask=_VECTOR)),
+    (advantages.reinforce_pp_returns, (_VECTOR, _LAST), dict(gamma=_VECTOR)),
+    (advantages.vtrace, (_VECTOR,) * 5, dict(mask=_VECTOR, truncated=_LAST)),
+    (advantages.tempo_advantage, (np.eye(3, dtype=int), _VECTOR[:3], np.eye(3)), dict(valid=np.ones((3, 3)))),
+    (rewards.lexicographic_reward, (_VECTOR, _VECTOR), dict(weights=_VECTOR)),
+    (rewards.gated_reward, (_VECTOR, _LAST), dict(otherwise=_VECTOR)),
+], ids=lambda x: getattr(x, "__name__", ""))
+def test_python_lists_are_arrays_by_keyword_too(fn, args, optional):
+  listed = {name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in optional.items()}
+  _close(fn(*(x.tolist() for x in args), **listed), fn(*args, **optional), 2e-5)
 
 
 @pytest.mark.parametrize("junk", [np.nan, np.inf, -1e30])

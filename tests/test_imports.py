@@ -8,9 +8,9 @@ import sys
 import pytest
 
 ROOMS = (
-    "types", "stats", "segments", "rewards", "exploration", "advantages", "losses", "models", "policies", "envs",
-    "verifiers", "tasks", "assistants", "reward_models", "diversity", "search", "training")
-PURE = ROOMS[1:7]
+    "types", "checks", "stats", "segments", "rewards", "exploration", "advantages", "losses", "models", "policies",
+    "envs", "verifiers", "tasks", "assistants", "reward_models", "diversity", "search", "training")
+PURE = ROOMS[1:8]
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted((ROOT / "rlcore").rglob("*.py"))
 
@@ -63,7 +63,7 @@ def test_the_mathematics_comes_without_the_machinery():
 import sys
 import rlcore.stats, rlcore.segments, rlcore.rewards, rlcore.advantages, rlcore.losses
 names = [m.split(".") for m in sys.modules]
-loaded = [m for m in names if m[0] in {heavy} or m[0] == "rlcore" and m[1:2] and m[1] in {ROOMS[7:]}]
+loaded = [m for m in names if m[0] in {heavy} or m[0] == "rlcore" and m[1:2] and m[1] in {ROOMS[8:]}]
 sys.exit(str(loaded) if loaded else 0)
 """
   run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)

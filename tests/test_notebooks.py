@@ -1,6 +1,7 @@
 """The notebooks run from the first cell to the last, in a kernel of their own."""
 
 import pathlib
+import re
 
 import nbclient
 import nbformat
@@ -21,4 +22,5 @@ def test_notebook(path, monkeypatch):
   assert len(pictures) >= 2, "the curves and the tree"
   frames = [o["data"]["text/html"] for o in outputs if "<iframe srcdoc" in o.get("data", {}).get("text/html", "")]
   assert len(frames) == 1 and "Credit microscope" in frames[0] and "TEMPO" in frames[0]
-  assert any("held out, after" in o.get("text", "") for o in outputs)
+  shown = "".join(o.get("data", {}).get("text/html", "") for o in outputs)
+  assert re.search(r"held-out +before +after", shown) and re.search(r"solve_rate +\d\.\d{3} +\d\.\d{3}", shown)

@@ -12,6 +12,7 @@ from rlcore import advantages
 from rlcore import losses
 from rlcore import policies
 from rlcore.models import decoder
+from rlcore.training import memory
 
 MODEL = decoder.make_decoder(decoder.DecoderConfig(
     vocab_size=peers.VOCAB, context=peers.PROMPT + peers.NEW, layers=peers.LAYERS, dim=peers.DIM, heads=peers.HEADS,
@@ -84,6 +85,7 @@ def cache_floor() -> float:
 
 def main():
   """Takes turns."""
+  memory.keep_freed_memory()  # as every run does
   params, key = MODEL.init(jax.random.key(0)), jax.random.key(1)
   prompts = jax.random.randint(key, (peers.PROMPTS, peers.PROMPT), 1, peers.VOCAB)
   prompt_mask = jnp.ones(prompts.shape)

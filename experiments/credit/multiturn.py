@@ -63,6 +63,7 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
       minibatches=config.minibatches,
       rollout=functools.partial(multi_turn.play_group, model, world, group_size=config.group_size),
       outcome=lambda episode: episode.info["won"].astype(jnp.float32),
+      unit="tokens",
       describe=describe,
       warmup=control.CloneWarmup(
           config.warmup.steps, state_lib.make_optimizer(config.warmup.lr, max_grad_norm=None), demonstrations))

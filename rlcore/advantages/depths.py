@@ -8,11 +8,10 @@ entry is repeated for all leaves below its edge. n_0 above 1 is a forest: `(16,)
 from collections.abc import Iterator, Sequence
 import itertools
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.types import Array
 
 _LEAST_LOG_PROB = -1e30  # stands for -inf, so that two impossible paths still compare
@@ -69,9 +68,10 @@ def fuse_rewards(
   """
   leaf_rewards, edge_log_probs = (
       jax.lax.stop_gradient(jnp.asarray(x).astype(jnp.float32)) for x in (leaf_rewards, edge_log_probs))
-  chex.assert_rank([leaf_rewards, edge_log_probs], [1, 2])
+  checks.rank(1, leaf_rewards=leaf_rewards)
+  checks.rank(2, edge_log_probs=edge_log_probs)
   num_leaves = leaf_rewards.shape[0]
-  chex.assert_shape(edge_log_probs, (len(nodes_per_depth) - 1, num_leaves))
+  checks.shape((len(nodes_per_depth) - 1, num_leaves), edge_log_probs=edge_log_probs)
   _check_nodes(nodes_per_depth, num_leaves)
   below = jnp.flip(jnp.cumsum(jnp.flip(jnp.maximum(edge_log_probs, _LEAST_LOG_PROB), 0), 0), 0)
   below = jnp.concatenate([below, jnp.zeros((1, num_leaves))])
@@ -113,9 +113,9 @@ def depthwise_advantage(
   Reference: BranchGRPO, arXiv:2509.06040, eq. 5; ddof, floor and clip as in its code.
   """
   node_values = jax.lax.stop_gradient(jnp.asarray(node_values).astype(jnp.float32))
-  chex.assert_rank(node_values, 2)
+  checks.rank(2, node_values=node_values)
   depths, num_leaves = node_values.shape
-  chex.assert_equal(depths, len(nodes_per_depth))
+  checks.shape((len(nodes_per_depth), num_leaves), node_values=node_values)
   _check_nodes(nodes_per_depth, num_leaves)
 
   def compare(values, count):
@@ -153,7 +153,7 @@ def depth_prune_mask(
   Reference: BranchGRPO, arXiv:2509.06040, sec. 3.3 (depth pruning, sliding window).
   """
   train_step = jnp.asarray(train_step)
-  chex.assert_rank(train_step, 0)
+  checks.rank(0, train_step=train_step)
   if not window:
     return jnp.ones(num_steps, jnp.float32)
   shift = jnp.minimum(train_step // interval, max(0, min(window) - stop_depth)) if slide else 0
@@ -186,7 +186,7 @@ def width_prune_mask(
     last split instead and keeps half of what has equal advantages.
   """
   leaf_rewards = jax.lax.stop_gradient(jnp.asarray(leaf_rewards).astype(jnp.float32))
-  chex.assert_rank(leaf_rewards, 1)
+  checks.rank(1, leaf_rewards=leaf_rewards)
   num_leaves, num_steps = leaf_rewards.shape[0], len(nodes_per_depth) - 1
   _check_nodes(nodes_per_depth, num_leaves)
   if mode not in _MODES or keep < 0:

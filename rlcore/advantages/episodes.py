@@ -7,6 +7,7 @@ in `group_relative`.
 import jax
 import jax.numpy as jnp
 
+from rlcore import checks
 from rlcore import segments
 from rlcore import stats
 from rlcore.advantages import temporal
@@ -26,6 +27,10 @@ def step_rewards(rewards: Rewards, mask: Array) -> Array:
   Reference: multi-turn guide, arXiv:2510.01132, sec. 3 (rewards sit on the last token of an action).
   """
   outcome, process, mask = jax.lax.stop_gradient((rewards.outcome, rewards.process, jnp.asarray(mask)))
+  checks.rank(1, **{"rewards.outcome": outcome})
+  checks.rank(2, mask=mask)
+  checks.same_prefix(1, **{"mask": mask, "rewards.outcome": outcome})
+  checks.same_shape(**{"mask": mask, "rewards.process": process})
   last = jax.vmap(segments.is_last_counted)(mask)
   paid = jnp.where(last, jnp.asarray(outcome, jnp.float32)[:, None], 0.0)
   return paid if process is None else paid + stats.masked(process, mask)
@@ -74,8 +79,12 @@ def gae_returns(
 
 def _gae(rewards: Rewards, batch: Trajectory, gamma, lam, bootstrap: bool) -> tuple[Array, Array]:
   paid = step_rewards(rewards, batch.mask)
+  value_t, mask = jnp.asarray(batch.value_t), jnp.asarray(batch.mask)
+  checks.same_shape(**{"batch.mask": mask, "batch.value_t": value_t})
   if not bootstrap:
     one = lambda r, v, mask: temporal.gae(r, v, mask, gamma, lam)
-    return jax.vmap(one)(paid, batch.value_t, batch.mask)
+    return jax.vmap(one)(paid, value_t, mask)
   one = lambda r, v, v_tp1, d, mask: temporal.gae(r, v, mask, gamma * d, lam, value_tp1=v_tp1)
-  return jax.vmap(one)(paid, batch.value_t, batch.value_tp1, batch.discount_t, batch.mask)
+  value_tp1, discount_t = jnp.asarray(batch.value_tp1), jnp.asarray(batch.discount_t)
+  checks.same_shape(**{"batch.mask": mask, "batch.value_tp1": value_tp1, "batch.discount_t": discount_t})
+  return jax.vmap(one)(paid, value_t, value_tp1, discount_t, mask)

@@ -1,10 +1,9 @@
 """Credit by comparison inside a group: the GRPO family is one function with settings."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.types import Array, Rewards, Rollouts
 
 _CENTERS = ("mean", "leave_one_out", "median", "none")
@@ -52,7 +51,8 @@ def group_advantage(
   if center not in _CENTERS or scale not in _SCALES:
     raise ValueError(f"center={center!r} must be one of {_CENTERS} and scale={scale!r} one of {_SCALES}")
   rewards = jax.lax.stop_gradient(jnp.asarray(rewards).astype(jnp.float32))
-  chex.assert_rank(rewards, 1)
+  checks.rank(1, rewards=rewards)
+  checks.same_shape(rewards=rewards, mask=mask)
   keep = stats.as_mask(mask, rewards)
   rewards = stats.masked(rewards, keep)
   spread = _spans(rewards, keep, axis_name) > 0
@@ -93,8 +93,9 @@ def broadcast_to_tokens(advantages: Array, mask: Array) -> Array:
   Reference: GRPO, arXiv:2402.03300, sec. 4.1.2 (outcome supervision).
   """
   advantages, mask = jax.lax.stop_gradient(jnp.asarray(advantages)), jnp.asarray(mask)
-  chex.assert_rank([advantages, mask], [1, 2])
-  chex.assert_shape(advantages, mask.shape[:1])
+  checks.rank(1, advantages=advantages)
+  checks.rank(2, mask=mask)
+  checks.same_prefix(1, mask=mask, advantages=advantages)
   return stats.masked(jnp.broadcast_to(advantages[:, None], mask.shape), mask)
 
 
@@ -117,7 +118,8 @@ def degenerate_group(
   Reference: DAPO, arXiv:2503.14476, sec. 3.2 (dynamic sampling).
   """
   rewards = jax.lax.stop_gradient(jnp.asarray(rewards).astype(jnp.float32))
-  chex.assert_rank(rewards, 1)
+  checks.rank(1, rewards=rewards)
+  checks.same_shape(rewards=rewards, mask=mask)
   return _spans(rewards, stats.as_mask(mask, rewards), axis_name) <= tol
 
 
@@ -153,7 +155,10 @@ def total_rewards(rewards: Rewards, mask: Array) -> Array:
   """
   outcome, process = jax.lax.stop_gradient((rewards.outcome, rewards.process))
   outcome, mask = jnp.asarray(outcome, jnp.float32), jnp.asarray(mask)
-  chex.assert_rank([outcome, mask], [1, 2])
+  checks.rank(1, **{"rewards.outcome": outcome})
+  checks.rank(2, mask=mask)
+  checks.same_prefix(1, **{"mask": mask, "rewards.outcome": outcome})
+  checks.same_shape(**{"mask": mask, "rewards.process": process})
   return outcome if process is None else outcome + stats.masked_sum(process, mask, axis=1)
 
 
@@ -173,8 +178,8 @@ def trajectory_rloo(token_rewards: Array, mask: Array) -> Array:
   Reference: RLOO, arXiv:2402.14740, in the multi-turn form of arXiv:2510.01132.
   """
   token_rewards, mask = jnp.asarray(token_rewards), jnp.asarray(mask)
-  chex.assert_rank([token_rewards, mask], 2)
-  chex.assert_equal_shape((token_rewards, mask))
+  checks.rank(2, token_rewards=token_rewards)
+  checks.same_shape(token_rewards=token_rewards, mask=mask)
   returns = stats.masked_sum(token_rewards, mask, axis=1)
   center = "leave_one_out" if len(returns) > 1 else "none"
   return broadcast_to_tokens(group_advantage(returns, center=center, scale="none"), mask)

@@ -1,9 +1,9 @@
 """Credit for steps: per thought, per step, by implicit step rewards; and the choice among candidates for one step."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
+from rlcore import checks
 from rlcore import segments
 from rlcore import stats
 from rlcore.advantages.groups import group_advantage
@@ -34,7 +34,8 @@ def reward_weighted_probs(advantages: Array, temperature: float = 0.7, mask: Arr
   Reference: SLATE, arXiv:2602.23440 (truncated step-level sampling).
   """
   advantages = jax.lax.stop_gradient(jnp.asarray(advantages))
-  chex.assert_rank(advantages, 1)
+  checks.rank(1, advantages=advantages)
+  checks.same_shape(advantages=advantages, mask=mask)
   keep = stats.as_mask(mask, advantages)
   advantages = jnp.where(keep, advantages, -jnp.inf).astype(jnp.float32)
   if temperature <= 0:
@@ -131,9 +132,10 @@ def oprl_advantage(
   if estimator not in _ESTIMATORS:
     raise ValueError(f"estimator={estimator!r} must be one of {tuple(_ESTIMATORS)}")
   outcome, step_rewards, step_mask = map(jnp.asarray, (outcome, step_rewards, step_mask))
-  chex.assert_rank([outcome, step_rewards, step_mask], [1, 2, 2])
-  chex.assert_equal_shape((step_rewards, step_mask))
-  chex.assert_shape(outcome, step_mask.shape[:1])
+  checks.rank(1, outcome=outcome)
+  checks.rank(2, step_rewards=step_rewards, step_mask=step_mask)
+  checks.same_shape(step_rewards=step_rewards, step_mask=step_mask)
+  checks.same_prefix(1, step_mask=step_mask, outcome=outcome)
   keep = step_mask > 0
   episode = _compared(outcome, jnp.any(keep, 1), estimator, eps)
   step = _compared(step_rewards.reshape(-1), keep.reshape(-1), estimator, eps).reshape(keep.shape)
@@ -148,9 +150,10 @@ def _compared(values: Array, keep: Array, estimator: str, eps: float) -> Array:
 
 def _outcomes(flags: Array, step_mask: Array, correct: Array, eps: float, ddof: int) -> tuple[Array, Array, Array]:
   """Returns the outcome advantage `[G, 1]`, the steps that count `[G, S]` and which responses are correct `[G, 1]`."""
-  chex.assert_rank([flags, step_mask, correct], [2, 2, 1])
-  chex.assert_equal_shape((flags, step_mask))
-  chex.assert_shape(correct, flags.shape[:1])
+  checks.rank(2, flags=flags, step_mask=step_mask)
+  checks.rank(1, correct=correct)
+  checks.same_shape(flags=flags, step_mask=step_mask)
+  checks.same_prefix(1, flags=flags, correct=correct)
   right = correct > 0
   outcome = group_advantage(right.astype(jnp.float32), eps=eps, ddof=ddof)
   return outcome[:, None], step_mask > 0, right[:, None]

@@ -11,12 +11,11 @@ Every function sees ONE trajectory `[T]`; `jax.vmap` makes of it a batch of `[B,
 
 import functools
 
-import chex
 import jax
 from jax import lax
 import jax.numpy as jnp
 
-from rlcore import segments
+from rlcore import checks, segments
 from rlcore.advantages.recurrence import Rule, reverse_recurrence
 from rlcore.types import Array
 
@@ -55,8 +54,9 @@ def gae(
     raise ValueError("truncated needs value_tp1: an episode was not cut off in the state of the next step")
   rewards, values, gamma, lam, mask, bootstrap_value, value_tp1, truncated = lax.stop_gradient(
       (rewards, values, gamma, lam, mask, bootstrap_value, value_tp1, truncated))
-  rewards, values = _checked((rewards, values), (mask, value_tp1, truncated), gamma)
-  chex.assert_rank([lam, bootstrap_value], 0)
+  rewards, values = _checked(
+      dict(rewards=rewards, values=values), dict(mask=mask, value_tp1=value_tp1, truncated=truncated), gamma=gamma)
+  checks.rank(0, lam=lam, bootstrap_value=bootstrap_value)
   if value_tp1 is None:
     advantages = reverse_recurrence(_GAE, (rewards, values, gamma, lam), mask, bootstrap_value)
   else:
@@ -89,7 +89,9 @@ def lambda_returns(
 
   Reference: Sutton and Barto, Reinforcement Learning, 2nd edition, sec. 12.1 and 12.8.
   """
-  reward_t, value_tp1 = _checked((reward_t, value_tp1), (mask, truncated), discount_t, lam)
+  reward_t, value_tp1 = _checked(
+      dict(reward_t=reward_t, value_tp1=value_tp1), dict(mask=mask, truncated=truncated),
+      discount_t=discount_t, lam=lam)
   if mask is None:
     ends, init = 0.0, lax.slice_in_dim(value_tp1, value_tp1.shape[0] - 1, None)
   else:
@@ -125,7 +127,8 @@ def n_step_returns(
   """
   if n < 1:
     raise ValueError(f"n={n} must be at least 1")
-  reward_t, value_tp1 = _checked((reward_t, value_tp1), (mask, truncated), discount_t)
+  reward_t, value_tp1 = _checked(
+      dict(reward_t=reward_t, value_tp1=value_tp1), dict(mask=mask, truncated=truncated), discount_t=discount_t)
   discount_t = jnp.broadcast_to(jnp.asarray(discount_t).astype(jnp.float32), reward_t.shape)
   length = reward_t.shape[0]
   keep = jnp.ones(length, bool) if mask is None else jnp.asarray(mask) > 0
@@ -154,8 +157,8 @@ def reward_to_go(
 
   Reference: policy gradient theorem, as in GAE, arXiv:1506.02438, eq. 1; Clip-Delta, arXiv:2410.15115 (gamma 1).
   """
-  rewards, = _checked((rewards,), (mask,), gamma)
-  chex.assert_rank(bootstrap_value, 0)
+  rewards, = _checked(dict(rewards=rewards), dict(mask=mask), gamma=gamma)
+  checks.rank(0, bootstrap_value=bootstrap_value)
   return reverse_recurrence(_RETURN, (rewards, gamma), mask, bootstrap_value)
 
 
@@ -175,8 +178,8 @@ def reinforce_pp_returns(token_rewards: Array, mask: Array, gamma: Array | float
 
   Reference: REINFORCE++, arXiv:2501.03262, as in the code of the multi-turn guide, arXiv:2510.01132.
   """
-  mask = jnp.asarray(mask)
-  token_rewards, = _checked((token_rewards,), (mask,), gamma)
+  mask, gamma = map(jnp.asarray, (mask, gamma))
+  token_rewards, = _checked(dict(token_rewards=token_rewards), dict(mask=mask), gamma=gamma)
   keep = mask > 0
   return lax.stop_gradient(reward_to_go(jnp.where(keep, token_rewards, 0), None, jnp.where(keep, gamma, 0)))
 
@@ -214,7 +217,8 @@ def vtrace(
   reward_t, discount_t, value_t, value_tp1, rho_t, lam, mask, truncated = lax.stop_gradient(
       (reward_t, discount_t, value_t, value_tp1, rho_t, lam, mask, truncated))
   reward_t, value_t, value_tp1, rho_t = _checked(
-      (reward_t, value_t, value_tp1, rho_t), (mask, truncated), discount_t, lam)
+      dict(reward_t=reward_t, value_t=value_t, value_tp1=value_tp1, rho_t=rho_t), dict(mask=mask, truncated=truncated),
+      discount_t=discount_t, lam=lam)
   inputs = reward_t, value_t, value_tp1, jnp.asarray(discount_t).astype(jnp.float32), rho_t, lam, rho_clip, c_clip
   later = reverse_recurrence(_VTRACE, (*inputs, 0.0 if truncated is None else truncated), mask)
   correction, passed = _corrections(*inputs)
@@ -223,16 +227,13 @@ def vtrace(
   return _counted(value_t + correction + passed * later, mask, later), _counted(advantages, mask, later)
 
 
-def _checked(trajectories, optional, *factors) -> list[Array]:
+def _checked(trajectories: dict, optional: dict, **factors) -> list[Array]:
   """Asserts that all are of one trajectory (factors may be scalars) and returns `trajectories` in float32."""
-  arrays = [jnp.asarray(x).astype(jnp.float32) for x in trajectories]
-  chex.assert_rank(arrays, 1)
-  chex.assert_equal_shape([*arrays, *(jnp.asarray(x) for x in optional if x is not None)])
-  for factor in map(jnp.asarray, factors):
-    chex.assert_rank(factor, {0, 1})
-    if jnp.ndim(factor):
-      chex.assert_equal_shape([arrays[0], factor])
-  return arrays
+  trajectories = {name: jnp.asarray(x).astype(jnp.float32) for name, x in trajectories.items()}
+  checks.rank(1, **trajectories)
+  checks.rank({0, 1}, **factors)
+  checks.same_shape(**trajectories, **optional, **{name: x for name, x in factors.items() if jnp.ndim(x)})
+  return list(trajectories.values())
 
 
 @functools.partial(jax.jit, static_argnames="n")  # outside of `jit` a loop would be compiled anew at every call

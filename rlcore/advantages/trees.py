@@ -8,12 +8,11 @@ rows that share a prefix, and its value is their mean reward. A group must live 
 import functools
 from typing import NamedTuple
 
-import chex
 import jax
 from jax import lax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.advantages.groups import total_rewards
 from rlcore.types import Array, Rewards, Rollouts
 
@@ -45,9 +44,9 @@ def prefix_lcp(tokens: Array, valid: Array, *, method: str = "auto") -> Array:
   Reference: TEMPO, arXiv:2509.18314 (its prefix tree; the array forms are ours).
   """
   tokens, valid = jnp.asarray(tokens), jnp.asarray(valid)
-  chex.assert_rank([tokens, valid], 2)
-  chex.assert_equal_shape([tokens, valid])
-  chex.assert_type(tokens, int)
+  checks.rank(2, tokens=tokens)
+  checks.same_shape(tokens=tokens, valid=valid)
+  checks.integers(tokens=tokens)
   return _lcp(tokens, _run_lengths(valid), method)
 
 
@@ -202,12 +201,13 @@ def _checked(tokens, rewards, mask, valid):
   """Checks the shapes of one group and returns its arrays, rewards in float32 and stopped, valid never None."""
   tokens, mask = jnp.asarray(tokens), jnp.asarray(mask)
   valid = mask if valid is None else jnp.asarray(valid)
-  chex.assert_rank([tokens, mask, valid], 2)
-  chex.assert_equal_shape([tokens, mask, valid])
-  chex.assert_type(tokens, int)
+  checks.rank(2, tokens=tokens)
+  checks.same_shape(tokens=tokens, mask=mask, valid=valid)
+  checks.integers(tokens=tokens)
   if rewards is not None:
     rewards = lax.stop_gradient(jnp.asarray(rewards).astype(jnp.float32))
-    chex.assert_shape(rewards, (tokens.shape[0],))
+    checks.rank(1, rewards=rewards)
+    checks.same_prefix(1, tokens=tokens, rewards=rewards)
   return tokens, rewards, mask, valid
 
 

@@ -2,10 +2,9 @@
 
 from typing import Literal
 
-import chex
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.stats import AxisName
 from rlcore.types import Array
 
@@ -50,8 +49,9 @@ def aggregate(
   Reference: DAPO, arXiv:2503.14476, eq. 12 (token); GRPO, arXiv:2402.03300, eq. 3 (sequence); Dr. GRPO,
   arXiv:2503.20783, section 3 (constant).
   """
-  chex.assert_rank(values, 2)
-  chex.assert_equal_shape([values, mask])
+  values, mask = map(jnp.asarray, (values, mask))
+  checks.rank(2, values=values)
+  checks.same_shape(values=values, mask=mask)
   weight = aggregation_weight(mask, mode=mode, length=length, count_empty=count_empty, axis_name=axis_name)
   if mode == "sequence":
     total = stats.masked_sum(stats.masked_mean(values, mask, axis=1), axis_name=axis_name)
@@ -89,7 +89,8 @@ def aggregation_weight(
 
   Reference: DAPO, arXiv:2503.14476, eq. 12; GRPO, arXiv:2402.03300, eq. 3; Dr. GRPO, arXiv:2503.20783, section 3.
   """
-  chex.assert_rank(mask, 2)
+  mask = jnp.asarray(mask)
+  checks.rank(2, mask=mask)
   if mode == "token":
     return stats.masked_count(mask, mask, axis_name=axis_name)
   if mode not in ("sequence", "constant"):

@@ -1,10 +1,9 @@
 """Losses of branching rollouts, whose paths share edges: every edge counts once, however many leaves lie below it."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.losses.importance import importance_ratio
 from rlcore.losses.policy import clipped_surrogate
 from rlcore.types import Array
@@ -32,8 +31,8 @@ def branch_grpo_loss(
   Reference: BranchGRPO, arXiv:2509.06040, eq. 2.
   """
   logp, logp_old, adv, weight = map(jnp.asarray, (logp, logp_old, adv, weight))
-  chex.assert_rank([logp, logp_old, adv, weight], 2)
-  chex.assert_equal_shape([logp, logp_old, adv, weight])
+  checks.rank(2, logp=logp)
+  checks.same_shape(logp=logp, logp_old=logp_old, adv=adv, weight=weight)
   weight = jax.lax.stop_gradient(stats.masked(weight, weight))
   if keep is not None:
     keep = jnp.broadcast_to(jax.lax.stop_gradient(jnp.asarray(keep)), weight.shape)

@@ -2,10 +2,9 @@
 
 from typing import Literal
 
-import chex
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.losses.importance import importance_ratio
 from rlcore.losses.policy import clipped_surrogate
 from rlcore.stats import AxisName
@@ -42,10 +41,12 @@ def slate_objective(
   if ratio_level not in ("token", "sequence"):
     raise ValueError(f'ratio_level={ratio_level!r} is neither "token" nor "sequence"')
   logp, logp_old, advantages, mask, step_mask = map(jnp.asarray, (logp, logp_old, advantages, mask, step_mask))
-  chex.assert_rank([logp, logp_old, advantages, mask, step_mask], [3, 3, 2, 3, 1])
-  chex.assert_equal_shape((logp, logp_old, mask))
-  chex.assert_equal_shape_prefix((logp, advantages, step_mask), 1)
-  chex.assert_shape(advantages, logp.shape[:2])
+  checks.rank(3, logp=logp, logp_old=logp_old, mask=mask)
+  checks.rank(2, advantages=advantages)
+  checks.rank(1, step_mask=step_mask)
+  checks.same_shape(logp=logp, logp_old=logp_old, mask=mask)
+  checks.same_prefix(1, logp=logp, advantages=advantages, step_mask=step_mask)
+  checks.same_prefix(2, logp=logp, advantages=advantages)
   active = step_mask > 0
   counted = (mask > 0) & active[:, None, None]
   credit = stats.masked(jnp.broadcast_to(advantages[..., None], mask.shape), counted)

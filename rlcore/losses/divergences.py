@@ -2,11 +2,10 @@
 
 from typing import Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.types import Array
 
 KLEstimator = Literal["k1", "k2", "k3", "k1+", "k3+"]
@@ -43,7 +42,8 @@ def kl_estimate(
   Reference: J. Schulman, Approximating KL divergence (2020), k1 to k3; Comedy of Estimators, arXiv:2512.21852, for
   their gradients. The names with + are verl's.
   """
-  chex.assert_equal_shape([log_probs, log_probs_ref])
+  log_probs, log_probs_ref = map(jnp.asarray, (log_probs, log_probs_ref))
+  checks.same_shape(log_probs=log_probs, log_probs_ref=log_probs_ref, mask=mask)
   log_ratio = stats.masked(log_probs, mask) - jax.lax.stop_gradient(stats.masked(log_probs_ref, mask))
   if estimator in ("k1+", "k3+"):
     k2 = _kl_of_log_ratio(log_ratio, "k2")
@@ -78,7 +78,8 @@ def kl_exact(logits_p: Array, logits_q: Array, mask: Array | None = None) -> Arr
 
   Reference: Kullback and Leibler, On Information and Sufficiency (1951), eq. 2.4.
   """
-  chex.assert_equal_shape([logits_p, logits_q])
+  logits_p, logits_q = map(jnp.asarray, (logits_p, logits_q))
+  checks.same_shape(logits_p=logits_p, logits_q=logits_q)
   log_p, log_q = _log_softmax(logits_p, mask), _log_softmax(logits_q, mask)
   p = jnp.exp(log_p)
   difference = jnp.where(p > 0, log_p, 0) - jnp.where(p > 0, log_q, 0)
@@ -104,5 +105,7 @@ def entropy(logits: Array, mask: Array | None = None) -> Array:
 
 def _log_softmax(logits: Array, mask: Array | None) -> Array:
   """Log-probabilities in float32; uniform where `mask` is not set, so that junk there has no gradient."""
+  logits = jnp.asarray(logits)
+  checks.shape(logits.shape[:-1], mask=mask)
   counted = True if mask is None else stats.as_mask(mask, logits[..., 0])[..., None]
   return jax.nn.log_softmax(jnp.where(counted, logits, 0).astype(jnp.float32), axis=-1)

@@ -2,11 +2,10 @@
 
 from typing import Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.types import Array
 
 Ratio = Literal["token", "sequence", "product"]
@@ -54,8 +53,9 @@ def importance_ratio(
   Reference: PPO, arXiv:1707.06347, eq. 6; GSPO, arXiv:2507.18071, eq. 7 (sequence) and 14 (its stop-gradient form);
   StableReinforce, arXiv:2505.02835 (limits).
   """
-  chex.assert_rank([log_probs, log_probs_old, mask], 2)
-  chex.assert_equal_shape([log_probs, log_probs_old, mask])
+  log_probs, log_probs_old, mask = map(jnp.asarray, (log_probs, log_probs_old, mask))
+  checks.rank(2, log_probs=log_probs)
+  checks.same_shape(log_probs=log_probs, log_probs_old=log_probs_old, mask=mask)
   new = jnp.maximum(stats.masked(log_probs, mask), _LEAST_LOG_PROB)
   old = jax.lax.stop_gradient(jnp.maximum(stats.masked(log_probs_old, mask), _LEAST_LOG_PROB))
   log_ratio = new - old

@@ -1,10 +1,9 @@
 """Losses that teach a generative model its data."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.types import Array
 
 
@@ -24,7 +23,10 @@ def flow_matching_loss(velocity: Array, data: Array, noise: Array, mask: Array |
 
   Reference: Flow Matching, arXiv:2210.02747, eq. 23; Rectified Flow, arXiv:2209.03003, eq. 1.
   """
-  chex.assert_equal_shape([velocity, data, noise])
+  velocity, data, noise = map(jnp.asarray, (velocity, data, noise))
+  checks.same_shape(velocity=velocity, data=data, noise=noise)
+  checks.rank(1, mask=mask)
+  checks.same_prefix(1, velocity=velocity, mask=mask)
   keep = None if mask is None else jnp.asarray(mask).reshape(-1, *[1] * (jnp.ndim(velocity) - 1))
   as_kept = lambda x: stats.masked(x, keep)
   target = jax.lax.stop_gradient(as_kept(noise) - as_kept(data))

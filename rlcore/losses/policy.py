@@ -3,11 +3,10 @@
 Everything is to be MINIMISED. Advantages, old log-probabilities and weights are constants.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.losses import divergences
 from rlcore.losses.aggregate import Aggregation, aggregate
 from rlcore.losses.divergences import KLEstimator
@@ -45,9 +44,9 @@ def clipped_surrogate(
   Reference: PPO, arXiv:1707.06347, eq. 7; DAPO, arXiv:2503.14476, eq. 10 (clip-higher); dual-clip PPO,
   arXiv:1912.09729.
   """
-  chex.assert_equal_shape([ratio, advantages])
   ratio = jnp.asarray(ratio, jnp.float32)
   advantages = jax.lax.stop_gradient(jnp.asarray(advantages, jnp.float32))
+  checks.same_shape(ratio=ratio, advantages=advantages)
   low, high, cap = _bounds(clip_low, clip_high, dual_clip)
   upper = jnp.where(advantages > 0, high, jnp.where(advantages < 0, cap, jnp.inf))
   lower = jnp.where(advantages < 0, low, -jnp.inf)
@@ -113,7 +112,9 @@ def clip_loss(
   Reference: PPO, arXiv:1707.06347, eq. 7; GRPO, arXiv:2402.03300, eq. 3; DAPO, arXiv:2503.14476, eq. 8; Dr. GRPO,
   arXiv:2503.20783; GSPO, arXiv:2507.18071, eq. 5; dual-clip PPO, arXiv:1912.09729. GSPO's bounds: section 5.1.
   """
-  chex.assert_equal_shape([log_probs, advantages])
+  log_probs, log_probs_old, advantages, mask = map(jnp.asarray, (log_probs, log_probs_old, advantages, mask))
+  checks.rank(2, log_probs=log_probs)
+  checks.same_shape(log_probs=log_probs, log_probs_old=log_probs_old, advantages=advantages, mask=mask)
   advantages = jax.lax.stop_gradient(stats.masked(advantages, mask))
   ratios = importance_ratio(log_probs, log_probs_old, mask, ratio=ratio, log_ratio_limits=log_ratio_limits)
   surrogate = clipped_surrogate(ratios, advantages, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip)
@@ -132,7 +133,7 @@ def clip_loss(
 def _weighted(losses: Array, weights: Array | None, mask: Array) -> Array:
   if weights is None:
     return losses
-  chex.assert_equal_shape([losses, weights])
+  checks.same_shape(mask=mask, weights=weights)
   return losses * jax.lax.stop_gradient(stats.masked(weights, mask))
 
 
@@ -194,7 +195,9 @@ def cispo_loss(
 
   Reference: MiniMax-M1, arXiv:2506.13585, eq. 4 and 5.
   """
-  chex.assert_equal_shape([log_probs, advantages])
+  log_probs, log_probs_old, advantages, mask = map(jnp.asarray, (log_probs, log_probs_old, advantages, mask))
+  checks.rank(2, log_probs=log_probs)
+  checks.same_shape(log_probs=log_probs, log_probs_old=log_probs_old, advantages=advantages, mask=mask)
   low, high, _ = _bounds(clip_low, clip_high, None)
   ratios = jax.lax.stop_gradient(
       importance_ratio(log_probs, log_probs_old, mask, ratio=ratio, log_ratio_limits=log_ratio_limits))
@@ -242,8 +245,9 @@ def reinforce_loss(
   Reference: R. Williams, Simple Statistical Gradient-Following Algorithms (1992), eq. 11; for language models,
   arXiv:2402.14740.
   """
-  chex.assert_rank([log_probs, advantages, mask], 2)
-  chex.assert_equal_shape([log_probs, advantages, mask])
+  log_probs, advantages, mask = map(jnp.asarray, (log_probs, advantages, mask))
+  checks.rank(2, log_probs=log_probs)
+  checks.same_shape(log_probs=log_probs, advantages=advantages, mask=mask)
   log_probs = stats.masked(log_probs, mask)
   advantages = jax.lax.stop_gradient(stats.masked(advantages, mask))
   loss = aggregate(_weighted(-advantages * log_probs, weights, mask), mask, mode=aggregation, length=length,

@@ -1,10 +1,9 @@
 """Losses that teach a reward model: its outputs against outcomes and preferences."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.rewards import implicit, redistribution
 from rlcore.types import Array
 
@@ -25,7 +24,7 @@ def progress_loss(contributions: Array, step_mask: Array, outcome: Array | float
 
   Reference: SPA-RL, arXiv:2505.20732.
   """
-  chex.assert_rank(outcome, 0)
+  checks.rank(0, outcome=outcome)
   predicted = redistribution.predicted_outcome(contributions, step_mask)
   return jnp.square(predicted - jnp.asarray(outcome, jnp.float32))
 
@@ -50,9 +49,9 @@ def trajectory_dpo_loss(step_rewards: Array, step_mask: Array, outcome: Array, a
   Reference: OPRL / iStar, arXiv:2509.19199, sec. 3 (trajectory-based DPO).
   """
   step_mask, outcome = map(jnp.asarray, (step_mask, outcome))
-  chex.assert_rank(outcome, 1)
+  checks.rank(1, outcome=outcome)
   scores = implicit.trajectory_scores(step_rewards, step_mask, aggregate)
-  chex.assert_equal_shape((scores, outcome))
+  checks.same_prefix(1, step_mask=step_mask, outcome=outcome)
   exists = jnp.any(step_mask > 0, 1)
   outcome = jax.lax.stop_gradient(outcome)
   pair = (outcome[:, None] > outcome[None, :]) & exists[:, None] & exists[None, :]

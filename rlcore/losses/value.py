@@ -1,10 +1,9 @@
 """Losses of a value function."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.losses.aggregate import Aggregation, aggregate
 from rlcore.stats import AxisName
 from rlcore.types import Array, Metrics
@@ -48,9 +47,9 @@ def value_loss(
   Reference: PPO, arXiv:1707.06347, whose official code has the clip (the paper does not state it); P. Huber, Robust
   Estimation of a Location Parameter (1964), for `huber_delta`.
   """
-  arrays = [values, targets, mask] + ([] if values_old is None else [values_old])
-  chex.assert_rank(arrays, 2)
-  chex.assert_equal_shape(arrays)
+  values, targets, mask = map(jnp.asarray, (values, targets, mask))
+  checks.rank(2, values=values)
+  checks.same_shape(values=values, targets=targets, mask=mask, values_old=values_old)
   values = stats.masked(values, mask)
   targets = jax.lax.stop_gradient(stats.masked(targets, mask))
   error = values - targets

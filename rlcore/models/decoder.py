@@ -115,11 +115,14 @@ def _rms_norm(config: DecoderConfig, x: Array, weight: Array) -> Array:
 
 
 def _rotation(config: DecoderConfig, positions: Array) -> tuple[Array, Array]:
-  """Returns cosine and sine `[..., 1, K/2]` of the angles at `positions [...]`."""
-  frequency = config.rope_theta ** (-jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim)
-  angle = positions[..., None, None].astype(jnp.float32) * frequency
-  # without the barrier every layer computes the sines again, once per head
-  return jax.lax.optimization_barrier((jnp.cos(angle), jnp.sin(angle)))
+  """Looks up cosine and sine `[..., 1, K/2]` of the angles at `positions [...]`.
+
+  From a table, and not computed: the compiler would compute them again in every layer, once per head.
+  """
+  frequency = np.float32(config.rope_theta) ** (-np.arange(0, config.head_dim, 2, dtype=np.float32) / config.head_dim)
+  angle = np.arange(config.context, dtype=np.float32)[:, None] * frequency.astype(np.float32)
+  look_up = lambda table: jnp.take(jnp.asarray(table), positions, axis=0, mode="clip")[..., None, :]
+  return look_up(np.cos(angle)), look_up(np.sin(angle))
 
 
 def _rotate(config: DecoderConfig, x: Array, rotation: tuple[Array, Array]) -> Array:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 
+from rlcore import checks
 from rlcore.rewards import transforms
 from rlcore.types import Array, Rewards, RewardTransform
 
@@ -30,8 +30,8 @@ def weighted_sum(rewards: Array, weights: Array, *, each: Callable[[Array], Arra
   Reference: Fine-Grained RLHF, arXiv:2306.01693; GDPO, arXiv:2601.05242.
   """
   rewards, weights = jnp.asarray(rewards, jnp.float32), jnp.asarray(weights, jnp.float32)
-  chex.assert_rank(weights, 1)
-  chex.assert_equal_shape_prefix((rewards, weights), 1)
+  checks.rank(1, weights=weights)
+  checks.same_prefix(1, rewards=rewards, weights=weights)
   if each is not None:
     rewards = jax.vmap(each)(rewards)
   return jax.lax.stop_gradient(jnp.sum(weights.reshape(-1, *[1] * (rewards.ndim - 1)) * rewards, 0))
@@ -51,8 +51,8 @@ def gated_reward(reward: Array, gate: Array, *, otherwise: float | Array = 0.0) 
   Reference: Table2LaTeX-RL, arXiv:2509.17589 (a score counts only if the code compiles).
   """
   reward, gate = jnp.asarray(reward, jnp.float32), jnp.asarray(gate)
-  chex.assert_equal_shape((reward, gate))
-  return jax.lax.stop_gradient(jnp.where(gate > 0, reward, otherwise))
+  checks.same_shape(reward=reward, gate=gate)
+  return jax.lax.stop_gradient(jnp.where(gate > 0, reward, jnp.asarray(otherwise)))
 
 
 def lexicographic_reward(levels: Array, thresholds: Array, weights: Array | None = None) -> Array:
@@ -72,8 +72,8 @@ def lexicographic_reward(levels: Array, thresholds: Array, weights: Array | None
   Reference: OptiAgent, arXiv:2602.23761.
   """
   levels, thresholds = jnp.asarray(levels), jnp.asarray(thresholds)
-  chex.assert_rank([levels, thresholds], 1)
-  chex.assert_equal_shape((levels, thresholds))
+  checks.rank(1, levels=levels)
+  checks.same_shape(levels=levels, thresholds=thresholds)
   passed = jnp.cumprod(levels >= thresholds).astype(bool)
   reached = jnp.concatenate([jnp.ones(1, bool), passed[:-1]])
   return weighted_sum(gated_reward(levels, reached), jnp.ones_like(levels) if weights is None else weights)
@@ -101,12 +101,12 @@ def mixture(
   def apply(rewards, batch, state):
     results = [t.apply(rewards, batch, inner) for t, inner in zip(sources, state, strict=True)]
     parts = [part for part, _ in results]
-    outcome = weighted_sum(jnp.stack([part.outcome for part in parts]), weights, each=each)
-    some = [part.process for part in parts if part.process is not None]
+    outcome = weighted_sum([part.outcome for part in parts], weights, each=each)
+    some = [jnp.asarray(part.process) for part in parts if part.process is not None]
     process = None
     if some:
       empty = jnp.zeros_like(some[0])
-      process = weighted_sum(jnp.stack([empty if p.process is None else p.process for p in parts]), weights)
+      process = weighted_sum([empty if p.process is None else p.process for p in parts], weights)
     return rewards.replace(outcome=outcome, process=process), tuple(inner for _, inner in results)
 
   return RewardTransform(transforms.chain(*sources).init, apply)
@@ -133,8 +133,8 @@ def only_where(
   ways = (transform, transforms.identity() if otherwise is None else otherwise)
 
   def apply(rewards, batch, state):
-    gate = condition(rewards, batch)
-    chex.assert_equal_shape((gate, rewards.outcome))
+    gate = jnp.asarray(condition(rewards, batch))
+    checks.same_shape(**{"rewards.outcome": rewards.outcome, "the condition": gate})
     (yes, state_yes), (no, state_no) = (t.apply(rewards, batch, inner) for t, inner in zip(ways, state, strict=True))
     outcome, process = gated_reward(yes.outcome, gate, otherwise=no.outcome), None
     if yes.process is not None or no.process is not None:

@@ -1,10 +1,9 @@
 """Implicit process rewards: a model's log-ratio to the policy that acted is the reward of each of its steps."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import segments, stats
+from rlcore import checks, segments, stats
 from rlcore.types import Array
 
 _AGGREGATES = ("sum", "mean")
@@ -28,7 +27,7 @@ def implicit_step_rewards(
   Reference: OPRL / iStar, arXiv:2509.19199, sec. 3.
   """
   logp_prm, logp_old, step_id, mask = map(jnp.asarray, (logp_prm, logp_old, step_id, mask))
-  chex.assert_equal_shape((logp_prm, logp_old, step_id, mask))
+  checks.same_shape(logp_prm=logp_prm, logp_old=logp_old, step_id=step_id, mask=mask)
   ratio = stats.masked(logp_prm, mask) - jax.lax.stop_gradient(stats.masked(logp_old, mask))
   return beta * segments.step_sums(ratio, step_id, mask, num_steps)
 
@@ -52,8 +51,8 @@ def trajectory_scores(step_rewards: Array, step_mask: Array, aggregate: str = "s
   if aggregate not in _AGGREGATES:
     raise ValueError(f"aggregate={aggregate!r} must be one of {_AGGREGATES}")
   step_rewards, step_mask = map(jnp.asarray, (step_rewards, step_mask))
-  chex.assert_rank([step_rewards, step_mask], 2)
-  chex.assert_equal_shape((step_rewards, step_mask))
+  checks.rank(2, step_rewards=step_rewards)
+  checks.same_shape(step_rewards=step_rewards, step_mask=step_mask)
   reduce = stats.masked_sum if aggregate == "sum" else stats.masked_mean
   return reduce(step_rewards, step_mask, axis=1)
 
@@ -74,8 +73,8 @@ def normalize_step_rewards(
   Reference: OPRL / iStar, arXiv:2509.19199 (its code, `batch_norm`).
   """
   step_rewards, step_mask = map(jnp.asarray, (step_rewards, step_mask))
-  chex.assert_rank([step_rewards, step_mask], 2)
-  chex.assert_equal_shape((step_rewards, step_mask))
+  checks.rank(2, step_rewards=step_rewards)
+  checks.same_shape(step_rewards=step_rewards, step_mask=step_mask)
   rewards = jax.lax.stop_gradient(stats.masked(step_rewards, step_mask))
   largest = jnp.max(jnp.abs(rewards), initial=0)
   if axis_name is not None:

@@ -5,11 +5,10 @@ The functions of a length become transforms by `rewards.with_lengths`.
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.rewards import transforms
 from rlcore.types import Array, RewardTransform
 
@@ -30,7 +29,7 @@ def length_penalized_reward(
   Reference: PAR, arXiv:2502.18770 (its code).
   """
   reward, length = jnp.asarray(reward, jnp.float32), jnp.asarray(length, jnp.float32)
-  chex.assert_equal_shape((reward, length))
+  checks.same_shape(reward=reward, length=length)
   paid = jnp.maximum(length - free_length, 0)
   return jax.lax.stop_gradient(reward - penalty * paid)
 
@@ -54,8 +53,8 @@ def relative_length_reward(
   Reference: Kimi k1.5, arXiv:2501.12599, section 2.3.3.
   """
   reward, length = jnp.asarray(reward, jnp.float32), jnp.asarray(length, jnp.float32)
-  chex.assert_rank([reward, length], 1)
-  chex.assert_equal_shape((reward, length))
+  checks.rank(1, reward=reward)
+  checks.same_shape(reward=reward, length=length)
   shortest, longest = jnp.min(length), jnp.max(length)
   differ = longest > shortest
   term = 0.5 - (length - shortest) / jnp.where(differ, longest - shortest, 1)
@@ -84,7 +83,7 @@ def overlong_reward(
   Reference: DAPO, arXiv:2503.14476, eq. 13.
   """
   reward, length = jnp.asarray(reward, jnp.float32), jnp.asarray(length, jnp.float32)
-  chex.assert_equal_shape((reward, length))
+  checks.same_shape(reward=reward, length=length)
   excess = length - (max_length - cache_length)
   hard = jnp.equal(cache_length, 0)
   share = jnp.where(hard, excess > 0, jnp.clip(excess / jnp.where(hard, 1, cache_length), 0, 1))
@@ -107,8 +106,8 @@ def kl_penalized_rewards(rewards: Array, logp: Array, ref_logp: Array, mask: Arr
   Reference: Fine-Grained RLHF, arXiv:2306.01693; PAR, arXiv:2502.18770.
   """
   rewards, logp, ref_logp, mask = map(jnp.asarray, (rewards, logp, ref_logp, mask))
-  chex.assert_rank([rewards, logp, ref_logp, mask], 1)
-  chex.assert_equal_shape((rewards, logp, ref_logp, mask))
+  checks.rank(1, rewards=rewards)
+  checks.same_shape(rewards=rewards, logp=logp, ref_logp=ref_logp, mask=mask)
   rewards, logp, ref_logp = (stats.masked(x, mask) for x in (rewards, logp, ref_logp))
   return jax.lax.stop_gradient(rewards - kl_coef * (logp - ref_logp))
 
@@ -128,8 +127,12 @@ def kl_in_reward(kl_coef: float | Array) -> RewardTransform:
   def apply(rewards, batch):
     if batch.ref_log_probs is None:
       raise ValueError("kl_in_reward needs `ref_log_probs` in the batch, but it is None")
-    process = jnp.zeros_like(batch.log_probs) if rewards.process is None else rewards.process
+    checks.same_shape(**{
+        "batch.mask": batch.mask, "batch.log_probs": batch.log_probs, "batch.ref_log_probs": batch.ref_log_probs,
+        "rewards.process": rewards.process})
+    log_probs, ref_log_probs, mask = map(jnp.asarray, (batch.log_probs, batch.ref_log_probs, batch.mask))
+    process = jnp.zeros_like(log_probs) if rewards.process is None else jnp.asarray(rewards.process)
     charge = jax.vmap(functools.partial(kl_penalized_rewards, kl_coef=kl_coef))
-    return rewards.replace(process=charge(process, batch.log_probs, batch.ref_log_probs, batch.mask))
+    return rewards.replace(process=charge(process, log_probs, ref_log_probs, mask))
 
   return transforms.stateless(apply)

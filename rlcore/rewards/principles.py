@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 
+from rlcore import checks
 from rlcore import segments
 from rlcore import stats
 from rlcore.types import Array
@@ -28,8 +28,8 @@ def principle_score(scores: Array, max_scores: Array, mask: Array) -> Array:
   """
   scores, max_scores, mask = map(jnp.asarray, (scores, max_scores, mask))
   scores, max_scores = jax.lax.stop_gradient((scores, max_scores))
-  chex.assert_rank([scores, max_scores, mask], 1)
-  chex.assert_equal_shape((scores, max_scores, mask))
+  checks.rank(1, scores=scores)
+  checks.same_shape(scores=scores, max_scores=max_scores, mask=mask)
   possible = stats.masked_sum(max_scores, mask)
   some = possible > 0
   return jnp.where(some, jnp.clip(stats.masked_sum(scores, mask) / jnp.where(some, possible, 1), 0, 1), 0)
@@ -54,8 +54,9 @@ def renorm(process: Array, outcome: Array, step_mask: Array) -> Array:
   """
   process, outcome = jax.lax.stop_gradient((jnp.asarray(process), jnp.asarray(outcome, jnp.float32)))
   step_mask = jnp.asarray(step_mask)
-  chex.assert_rank([process, outcome, step_mask], [1, 0, 1])
-  chex.assert_equal_shape((process, step_mask))
+  checks.rank(1, process=process, step_mask=step_mask)
+  checks.rank(0, outcome=outcome)
+  checks.same_shape(process=process, step_mask=step_mask)
   return stats.masked(stats.masked(process, step_mask) + outcome - 1, step_mask)
 
 
@@ -83,8 +84,9 @@ def ppr_step_rewards(
   process, outcome, process_weight = jax.lax.stop_gradient(
       (jnp.asarray(process), jnp.asarray(outcome, jnp.float32), process_weight))
   step_mask = jnp.asarray(step_mask)
-  chex.assert_rank([process, outcome, step_mask, process_weight], [1, 0, 1, 0])
-  chex.assert_equal_shape((process, step_mask))
+  checks.rank(1, process=process, step_mask=step_mask)
+  checks.rank(0, outcome=outcome, process_weight=process_weight)
+  checks.same_shape(process=process, step_mask=step_mask)
   keep = step_mask > 0
   last = segments.is_last_counted(step_mask)
   before = keep & ~last
@@ -122,8 +124,10 @@ def slate_step_reward(
 
   Reference: SLATE, arXiv:2602.23440 (step reward).
   """
-  arrays = [jnp.asarray(x, jnp.float32) for x in (r_think, r_action, is_answer, step, max_budget, bonus)]
-  chex.assert_rank(arrays, 0)
-  r_think, r_action, is_answer, step, max_budget, bonus = jax.lax.stop_gradient(arrays)
+  checks.rank(
+      0, r_think=r_think, r_action=r_action, is_answer=is_answer, step=step, max_budget=max_budget, bonus=bonus)
+  r_think, r_action, is_answer, step, max_budget, bonus = (
+      jax.lax.stop_gradient(jnp.asarray(x, jnp.float32))
+      for x in (r_think, r_action, is_answer, step, max_budget, bonus))
   early = jnp.where(is_answer > 0, bonus * (max_budget - step) / max_budget, 0)
   return r_think + r_action + early

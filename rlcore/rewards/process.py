@@ -4,11 +4,10 @@ One solution of S steps. `process` holds a score for the prefix that ends with e
 step exists and may have holes, so "next" is the next step that exists and "last" the last one.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import segments, stats
+from rlcore import checks, segments, stats
 from rlcore.types import Array
 
 MODES = ("none", "clip", "delta", "clip_delta")
@@ -99,7 +98,7 @@ def shaped_step_rewards(
   Reference: Clip-Delta, arXiv:2410.15115.
   """
   refined = refine_process_rewards(process, step_mask, mode, eta)
-  chex.assert_rank(success, 0)
+  checks.rank(0, success=success)
   success = jnp.where(segments.is_last_counted(step_mask), jnp.asarray(success, jnp.float32), 0)
   return jax.lax.stop_gradient(alpha * refined + success)
 
@@ -134,8 +133,8 @@ def return_upper_bound(
 
 def _scores(process: Array, step_mask: Array) -> Array:
   process, step_mask = map(jnp.asarray, (process, step_mask))
-  chex.assert_rank([process, step_mask], 1)
-  chex.assert_equal_shape((process, step_mask))
+  checks.rank(1, process=process)
+  checks.same_shape(process=process, step_mask=step_mask)
   return stats.masked(process, step_mask)
 
 

@@ -1,10 +1,9 @@
 """An outcome redistributed over the steps that led to it: per-step contributions whose sum predicts the outcome."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.types import Array
 
 
@@ -21,8 +20,8 @@ def predicted_outcome(contributions: Array, step_mask: Array) -> Array:
   Reference: SPA-RL, arXiv:2505.20732.
   """
   contributions, step_mask = map(jnp.asarray, (contributions, step_mask))
-  chex.assert_rank([contributions, step_mask], 1)
-  chex.assert_equal_shape((contributions, step_mask))
+  checks.rank(1, contributions=contributions)
+  checks.same_shape(contributions=contributions, step_mask=step_mask)
   return stats.masked_sum(contributions, step_mask)
 
 
@@ -39,7 +38,7 @@ def redistribution_residual(contributions: Array, step_mask: Array, outcome: Arr
 
   Reference: SPA-RL, arXiv:2505.20732.
   """
-  chex.assert_rank(outcome, 0)
+  checks.rank(0, outcome=outcome)
   residual = jnp.asarray(outcome, jnp.float32) - predicted_outcome(contributions, step_mask)
   return jax.lax.stop_gradient(residual)
 
@@ -65,7 +64,7 @@ def spa_step_rewards(
   Reference: SPA-RL, arXiv:2505.20732.
   """
   contributions, grounded, step_mask = map(jnp.asarray, (contributions, grounded, step_mask))
-  chex.assert_rank([contributions, grounded, step_mask], 1)
-  chex.assert_equal_shape((contributions, grounded, step_mask))
+  checks.rank(1, contributions=contributions)
+  checks.same_shape(contributions=contributions, grounded=grounded, step_mask=step_mask)
   contributions, grounded = stats.masked(contributions, step_mask), stats.masked(grounded, step_mask)
   return jax.lax.stop_gradient(alpha * contributions + beta * grounded)

@@ -4,11 +4,10 @@ One response of S steps. `flags` say of each step whether it is good (> 0): in a
 an incorrect one that it matches the wrong answer. The last counted step holds the answer; its flag is 1 by definition.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import segments
+from rlcore import checks, segments
 from rlcore.types import Array
 
 
@@ -28,8 +27,8 @@ def labels_from_reflections(error_start: Array, reflection: Array, valid: Array,
   Reference: TP-GRPO, arXiv:2507.23317, sec. 3 (the judge's protocol for correct responses).
   """
   error_start, reflection, valid = map(jnp.asarray, (error_start, reflection, valid))
-  chex.assert_rank([error_start, reflection, valid], 1)
-  chex.assert_equal_shape((error_start, reflection, valid))
+  checks.rank(1, error_start=error_start)
+  checks.same_shape(error_start=error_start, reflection=reflection, valid=valid)
   steps = jnp.arange(num_steps)[:, None]
   blamed = (error_start <= steps) & (steps < reflection) & (valid > 0)
   return 1 - jnp.any(blamed, 1).astype(jnp.float32)
@@ -48,8 +47,8 @@ def merge_thoughts(flags: Array, step_mask: Array) -> Array:
   Reference: TP-GRPO, arXiv:2507.23317, sec. 3 (thought-level merging).
   """
   flags, step_mask = map(jnp.asarray, (flags, step_mask))
-  chex.assert_rank([flags, step_mask], 1)
-  chex.assert_equal_shape((flags, step_mask))
+  checks.rank(1, flags=flags)
+  checks.same_shape(flags=flags, step_mask=step_mask)
   keep = step_mask > 0
   good = good_steps(flags, step_mask)
   positions = jnp.arange(keep.shape[0])
@@ -72,7 +71,7 @@ def capability_reward(correct: Array, alpha: float | Array = 1.0) -> Array:
   Reference: TP-GRPO, arXiv:2507.23317, sec. 3 (capability-adaptive reward).
   """
   correct = jnp.asarray(correct)
-  chex.assert_rank(correct, 1)
+  checks.rank(1, correct=correct)
   return jax.lax.stop_gradient(alpha * jnp.mean((correct > 0).astype(jnp.float32)))
 
 
@@ -96,6 +95,7 @@ def thought_rewards(flags: Array, step_mask: Array, is_correct: Array, r_out: Ar
   Reference: TP-GRPO, arXiv:2507.23317, propositions 1 and 2.
   """
   flags, step_mask = map(jnp.asarray, (flags, step_mask))
+  checks.rank(0, is_correct=is_correct, r_out=r_out, r_c=r_c)
   ids = merge_thoughts(flags, step_mask)
   keep, good = step_mask > 0, good_steps(flags, step_mask)
   nobody = keep.shape[0]
@@ -120,4 +120,5 @@ def good_steps(flags: Array, step_mask: Array) -> Array:
   Reference: TP-GRPO, arXiv:2507.23317, sec. 3.
   """
   flags, step_mask = map(jnp.asarray, (flags, step_mask))
+  checks.same_shape(flags=flags, step_mask=step_mask)
   return (step_mask > 0) & ((flags > 0) | segments.is_last_counted(step_mask))

@@ -18,11 +18,10 @@ give them `axis_name`. Rewards carry no gradient: the lifters stop it.
 from collections.abc import Callable
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.types import Array, PyTree, Rewards, RewardTransform
 
 
@@ -170,10 +169,11 @@ def with_running_stats(
     raise ValueError(f"field must be 'outcome' or 'process', not {field!r}")
 
   def apply(rewards, batch, state):
-    values, mask = (rewards.outcome, None) if field == "outcome" else (_process(rewards, batch), batch.mask)
+    outcome = field == "outcome"
+    values, mask = (jnp.asarray(rewards.outcome), None) if outcome else (_process(rewards, batch), batch.mask)
     state = stats.running_stats_update(state, values, mask, axis_name=axis_name)
     values = jnp.where(state["count"] >= min_count, fn(values, state), values)
-    return _with_outcome(rewards, values) if field == "outcome" else _with_process(rewards, values, batch), state
+    return _with_outcome(rewards, values) if outcome else _with_process(rewards, values, batch), state
 
   return RewardTransform(lambda key, example: stats.running_stats_init(), apply)
 
@@ -181,16 +181,16 @@ def with_running_stats(
 def _process(rewards: Rewards, batch: Any) -> Array:
   if rewards.process is None:
     raise ValueError("this transform needs token-aligned rewards, but `rewards.process` is None")
-  chex.assert_equal_shape((rewards.process, batch.mask))
+  checks.same_shape(**{"rewards.process": rewards.process, "batch.mask": batch.mask})
   return stats.masked(rewards.process, batch.mask)
 
 
 def _with_outcome(rewards: Rewards, outcome: Array) -> Rewards:
-  chex.assert_rank(rewards.outcome, 1)
-  chex.assert_equal_shape((rewards.outcome, outcome))
+  checks.rank(1, **{"rewards.outcome": rewards.outcome})
+  checks.same_shape(**{"rewards.outcome": rewards.outcome, "the new outcome": outcome})
   return rewards.replace(outcome=jax.lax.stop_gradient(jnp.asarray(outcome, jnp.float32)))
 
 
 def _with_process(rewards: Rewards, process: Array, batch: Any) -> Rewards:
-  chex.assert_equal_shape((process, batch.mask))
+  checks.same_shape(**{"batch.mask": batch.mask, "the new process": process})
   return rewards.replace(process=jax.lax.stop_gradient(stats.masked(process, batch.mask)))

@@ -1,10 +1,9 @@
 """Rewards of the turns of an agent's episode, sparse or dense; `segments.step_rewards_to_tokens` puts them on tokens."""
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import segments, stats
+from rlcore import checks, segments, stats
 from rlcore.types import Array
 
 
@@ -21,7 +20,8 @@ def sparse_turn_rewards(final_reward: Array, turn_mask: Array) -> Array:
   Reference: multi-turn guide, arXiv:2510.01132 (reward type "single" of its code).
   """
   turn_mask = jnp.asarray(turn_mask)
-  chex.assert_rank([final_reward, turn_mask], [0, 1])
+  checks.rank(0, final_reward=final_reward)
+  checks.rank(1, turn_mask=turn_mask)
   reward = jax.lax.stop_gradient(jnp.asarray(final_reward).astype(jnp.float32))
   return jnp.where(segments.is_last_counted(turn_mask), reward, 0.0)
 
@@ -46,8 +46,9 @@ def dense_turn_rewards(
   Reference: multi-turn guide, arXiv:2510.01132 (reward type "dense" of its code).
   """
   intermediate, turn_mask = jax.lax.stop_gradient((jnp.asarray(intermediate), jnp.asarray(turn_mask)))
-  chex.assert_rank([intermediate, turn_mask, won, max_total], [1, 1, 0, 0])
-  chex.assert_equal_shape((intermediate, turn_mask))
+  checks.rank(1, intermediate=intermediate, turn_mask=turn_mask)
+  checks.rank(0, won=won, max_total=max_total)
+  checks.same_shape(intermediate=intermediate, turn_mask=turn_mask)
   rewards = stats.masked(intermediate, turn_mask)
   max_total = jax.lax.stop_gradient(jnp.asarray(max_total).astype(jnp.float32))
   divisor = jnp.where(jnp.asarray(won) > 0, jnp.sum(rewards > 0).astype(jnp.float32), max_total)

@@ -1,8 +1,9 @@
 """Training a policy on the episodes of a world: play groups, transform rewards, assign credit, move the parameters.
 
 The stages are pure functions of `ControlParts`; `make_control_experiment` joins them into an `Experiment` that is
-jittable throughout, so that seeds and numbers are lanes of one `vmap`. An episode is a `Trajectory` of `[T]`, a group
-`[G, T]`, the batch of an update `[B, G, T]`. Where masks have holes (observation tokens), steps are tokens.
+jittable throughout, so that seeds and numbers are lanes of one `vmap`, and `training.mesh` spreads its groups over
+devices. An episode is a `Trajectory` of `[T]`, a group `[G, T]`, the batch of an update `[B, G, T]`. Where masks have
+holes (observation tokens), steps are tokens.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ import optax
 from rlcore import losses
 from rlcore import rewards as reward_lib
 from rlcore import stats
-from rlcore.training import describe
+from rlcore.training import describe, mesh
 from rlcore.training import state as state_lib
 from rlcore.types import AdvantageEstimator, Agent, Array, Experiment, Metrics, PolicyLoss, PyTree, Rewards
 from rlcore.types import RewardTransform, Stage, Trajectory
@@ -77,7 +78,12 @@ class ControlParts:
     warmup: behaviour cloning, or None.
     test_instances: `(key) -> pytree of [E, ...]`, held-out instances; None takes `instances`.
     probe: play the held-out instances once before every update and report `test_success`.
+    unit: what the steps of an episode are, for the progress line; a name in the plural.
     describe: `(raw rewards, rewards, Trajectory, advantages) -> metrics` of `[B, G, ...]` arrays, or None.
+    axis_name: the device axis when the update runs under `pmap` or `shard_map`, else None. Episodes are played and
+      differentiated in shares, of B and of a minibatch; between the two every device has them all, so that credit,
+      whatever it keeps or reduces over `GROUPS`, and the order of the minibatches are those of one device.
+    constrain: `(pytree of [B, ...]) -> same`, lays the groups out over a mesh; identity by default.
   """
 
   agent: Agent
@@ -102,7 +108,10 @@ class ControlParts:
   warmup: CloneWarmup | None = None
   test_instances: Callable[[Array], PyTree] | None = None
   probe: bool = False
+  unit: str = "steps"
   describe: Callable[[Rewards, Rewards, Trajectory, Array], Metrics] | None = None
+  axis_name: str | None = None
+  constrain: Callable[[PyTree], PyTree] = lambda tree: tree
 
   def __post_init__(self):
     if self.group_size < 1:
@@ -118,19 +127,27 @@ def play(parts: ControlParts, params: PyTree, key: Array, instances: PyTree) -> 
     keys = jax.random.split(key, parts.group_size)
     return jax.vmap(parts.agent.rollout, (None, 0, None))(params, keys, instance)
 
-  batch = jax.tree.leaves(instances)[0].shape[0]
-  return jax.vmap(parts.rollout or independent, (None, 0, 0))(params, jax.random.split(key, batch), instances)
+  keys = jax.random.split(key, jax.tree.leaves(instances)[0].shape[0])
+  keys, instances = mesh.own_share((keys, parts.constrain(instances)), parts.axis_name, "groups")
+  episodes = jax.vmap(parts.rollout or independent, (None, 0, 0))(params, keys, instances)
+  return mesh.gather(parts.constrain(episodes), parts.axis_name)
 
 
 def success_rate(parts: ControlParts, params: PyTree, key: Array, instances: PyTree) -> Array:
   """Plays one episode on each of the `[E]` instances and returns the share whose outcome reaches 1."""
   keys = jax.random.split(key, jax.tree.leaves(instances)[0].shape[0])
+  keys, instances = mesh.own_share((keys, instances), parts.axis_name, "held-out instances")
   episodes = jax.vmap(parts.agent.rollout, (None, 0, 0))(params, keys, instances)
-  return jnp.mean((jax.vmap(parts.outcome)(episodes) >= 1).astype(jnp.float32))
+  outcomes = mesh.gather(jax.vmap(parts.outcome)(episodes), parts.axis_name)
+  return jnp.mean((outcomes >= 1).astype(jnp.float32))
 
 
 def _scores(parts: ControlParts, params: PyTree, rows: Trajectory):
   return jax.vmap(parts.agent.score, (None, 0))(params, rows)
+
+
+def _own_rows(parts: ControlParts, rows: PyTree) -> PyTree:
+  return mesh.own_share(rows, parts.axis_name, "episodes of a gradient step")
 
 
 def _rows(tree: PyTree) -> PyTree:
@@ -164,7 +181,9 @@ def warmup_update(parts: ControlParts, state: TrainState) -> tuple[TrainState, M
   key, draw_key = jax.random.split(state.key)
   batch = parts.warmup.demonstrations(draw_key)
   loss_fn = lambda params, batch: (clone_loss(parts.agent, params, batch), {})
-  gradient = state_lib.accumulate(loss_fn, lambda batch: 1.0, state.params, batch)
+  weight = lambda batch: 1.0 if parts.axis_name is None else stats.masked_count(batch.mask, batch.mask)
+  gradient = state_lib.accumulate(
+      loss_fn, weight, state.params, _own_rows(parts, parts.constrain(batch)), axis_name=parts.axis_name)
   params, opt_state, metrics = state_lib.apply_gradient(
       parts.warmup.optimizer, state.params, state.warmup_opt_state, gradient)
   applied = metrics.pop("applied")
@@ -223,7 +242,8 @@ def learn(parts: ControlParts, state: TrainState, episodes: Trajectory) -> tuple
   raw = Rewards(outcome=jax.vmap(jax.vmap(parts.outcome))(episodes).astype(jnp.float32))
   if parts.use_reference:
     shape = episodes.mask.shape
-    reference = _scores(parts, state.ref_params, _rows(episodes)).log_probs.reshape(shape)
+    own = _scores(parts, state.ref_params, _own_rows(parts, _rows(episodes))).log_probs
+    reference = mesh.gather(own, parts.axis_name).reshape(shape)
     episodes = episodes.replace(ref_log_probs=jax.lax.stop_gradient(stats.masked(reference, episodes.mask)))
   rewards, advantages, target, reward_state = credit(parts, raw, episodes, state.reward_state)
   good_reward = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((raw, rewards))]))
@@ -231,7 +251,8 @@ def learn(parts: ControlParts, state: TrainState, episodes: Trajectory) -> tuple
   def gradient_step(carry, piece):
     params, opt_state = carry
     weight = lambda piece: losses.aggregation_weight(piece[0].mask, **parts.aggregation)
-    gradient = state_lib.accumulate(functools.partial(_loss, parts), weight, params, piece)
+    gradient = state_lib.accumulate(
+        functools.partial(_loss, parts), weight, params, _own_rows(parts, piece), axis_name=parts.axis_name)
     params, opt_state, metrics = state_lib.apply_gradient(
         parts.optimizer, params, opt_state, gradient, allowed=good_reward)
     return (params, opt_state), metrics
@@ -284,7 +305,9 @@ def make_control_experiment(parts: ControlParts) -> Experiment:
 
   def evaluate(state):
     instance_key, play_key = jax.random.split(jax.random.key(2**20))
-    return {"success": success_rate(parts, state.params, play_key, held_out(instance_key))}
+    single = dataclasses.replace(parts, axis_name=None)  # runs outside of the mapped update
+    return {"success": success_rate(single, state.params, play_key, held_out(instance_key))}
 
   warmup = parts.warmup and Stage("cloning", parts.warmup.steps, functools.partial(warmup_update, parts))
-  return Experiment(init=functools.partial(init_state, parts), update=update, evaluate=evaluate, warmup=warmup)
+  return Experiment(
+      init=functools.partial(init_state, parts), update=update, evaluate=evaluate, warmup=warmup, unit=parts.unit)

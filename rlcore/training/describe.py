@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rlcore import stats
+from rlcore.advantages import total_rewards
 from rlcore.types import AdvantageEstimator, Array, Example, Metrics, Problem, Rewards, Rollouts, Task
 
 
@@ -40,22 +41,25 @@ def response_metrics(rewards: Rewards, rollouts: Rollouts, advantages: Array,
   }
 
 
-def decode_examples(task: Task, problems: Problem, rollouts: Rollouts, rewards: Rewards, advantages: Array,
-                    count: int) -> list[Example]:
+def decode_examples(task: Task, problems: Problem, rollouts: Rollouts, rewards: Rewards, shaped: Rewards,
+                    advantages: Array, count: int) -> list[Example]:
   """Turns responses into text with the credit of each token; groups whose rewards differ come first.
 
   Args:
     task: whose `decode` makes text of token ids.
     problems: `[B]` problems.
     rollouts: `[B, G]` responses.
-    rewards: of the responses.
+    rewards: of the responses, the verifier's.
+    shaped: what the run's transform makes of them, for which credit is assigned.
     advantages: `[B, G, T]`.
     count: how many examples, one a group, alternating between the best and the worst response of its group.
 
   Returns:
     The examples.
   """
-  problems, rollouts, outcome, advantages = jax.device_get((problems, rollouts, rewards.outcome, advantages))
+  paid = jax.vmap(total_rewards)(shaped, rollouts.mask)
+  problems, rollouts, outcome, paid, advantages = jax.device_get(
+      (problems, rollouts, rewards.outcome, paid, advantages))
   spread = outcome.max(1) - outcome.min(1)
   examples = []
   for i, group in enumerate((-spread).argsort(kind="stable")[:count]):
@@ -64,7 +68,7 @@ def decode_examples(task: Task, problems: Problem, rollouts: Rollouts, rewards: 
     prompt = problems.prompt[group][problems.prompt_mask[group] > 0]
     pieces = tuple(task.decode([t]) for t in rollouts.tokens[group, row][places])
     examples.append(Example(task.decode(prompt), pieces, tuple(advantages[group, row][places].tolist()),
-                            float(outcome[group, row])))
+                            float(outcome[group, row]), float(paid[group, row])))
   return examples
 
 

@@ -1,14 +1,34 @@
-"""Sampled responses in the terminal, the credit of each token as its background colour and a number below it."""
+"""What a run shows when it is over: held-out metrics, and responses with the credit of each token.
 
-from collections.abc import Sequence
+Credit is the background colour of a token and a number below it.
+"""
+
+from collections.abc import Mapping, Sequence
 
 import rich.cells
 import rich.console
+import rich.table
 import rich.text
 
 from rlcore.types import Example
 
 _PLUS, _MINUS, _NEUTRAL = (26, 152, 80), (215, 48, 39), (60, 60, 60)
+
+
+def render_evaluation(before: Mapping[str, float] | None, after: Mapping[str, float]) -> rich.table.Table:
+  """Renders the metrics of held-out problems before and after the main updates.
+
+  Args:
+    before: by name; what it does not have, or all if it is None, is a dash.
+    after: by name.
+
+  Returns:
+    A renderable for `rich.console.Console.print`.
+  """
+  table = rich.table.Table("held-out", "before", "after", box=None, header_style="bold", pad_edge=False)
+  for name, value in after.items():
+    table.add_row(name, *("-" if x is None else f"{x:.3f}" for x in ((before or {}).get(name), value)))
+  return table
 
 
 def _visible(piece: str) -> str:
@@ -26,7 +46,8 @@ def render_examples(examples: Sequence[Example], width: int = 100) -> rich.conso
   """Renders responses with their credit.
 
   Args:
-    examples: what to show; colours share one scale, that of the largest credit among them.
+    examples: what to show, with the shaped reward where it is not the verifier's; colours share one scale, that of
+      the largest credit among them.
     width: columns of the terminal; longer responses continue below.
 
   Returns:
@@ -35,8 +56,11 @@ def render_examples(examples: Sequence[Example], width: int = 100) -> rich.conso
   scale = max((abs(c) for example in examples for c in example.credit), default=0.0)
   blocks: list[rich.text.Text] = []
   for example in examples:
-    blocks.append(rich.text.Text.assemble(
-        ("prompt ", "dim"), example.prompt, ("   reward ", "dim"), f"{example.reward:g}"))
+    head = rich.text.Text.assemble(
+        ("prompt ", "dim"), example.prompt, ("   reward ", "dim"), f"{example.reward:g}")
+    if example.shaped is not None and f"{example.shaped:g}" != f"{example.reward:g}":
+      head.append("   shaped reward ", "dim").append(f"{example.shaped:g}")
+    blocks.append(head)
     blocks += _rows(example, scale, width)
     blocks.append(rich.text.Text())
   return rich.console.Group(*blocks)

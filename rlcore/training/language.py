@@ -18,7 +18,7 @@ from rlcore import losses
 from rlcore import rewards as reward_lib
 from rlcore.policies import log_probs as log_probs_lib
 from rlcore.policies import sampling
-from rlcore.training import describe
+from rlcore.training import describe, mesh
 from rlcore.training import state as state_lib
 from rlcore.types import AdvantageEstimator, Array, Experiment, Inspection, LanguageModel, Metrics, PolicyLoss, Problem
 from rlcore.types import PyTree, Rewards, RewardTransform, Rollouts, Stage, Task
@@ -119,25 +119,15 @@ def init_state(parts: LanguageParts, key: Array) -> TrainState:
       ref_params=jax.tree.map(jnp.copy, params) if parts.use_reference else None)
 
 
-def _own_share(parts: LanguageParts, keys: Array) -> Array:
-  """Picks this device's keys, so that the numbers do not depend on how many devices there are."""
-  if parts.axis_name is None:
-    return keys
-  share = keys.shape[0] // jax.lax.axis_size(parts.axis_name)
-  if share * jax.lax.axis_size(parts.axis_name) != keys.shape[0]:
-    raise ValueError(f"{keys.shape[0]} prompts cannot be spread over {jax.lax.axis_size(parts.axis_name)} devices")
-  return jax.lax.dynamic_slice_in_dim(keys, jax.lax.axis_index(parts.axis_name) * share, share)
-
-
 def _draw(parts: LanguageParts, key: Array, count: int, split: str) -> Problem:
-  keys = _own_share(parts, jax.random.split(key, count))
+  keys = mesh.own_share(jax.random.split(key, count), parts.axis_name, "prompts")
   return parts.constrain(jax.vmap(lambda k: parts.task.sample(k, split))(keys))
 
 
 def rollout(parts: LanguageParts, params: PyTree, key: Array, problems: Problem, **settings) -> Rollouts:
   """Samples `group_size` responses to each of the `[B]` problems (one key a prompt)."""
   count = parts.prompts_per_update if parts.axis_name else problems.prompt.shape[0]
-  keys = _own_share(parts, jax.random.split(key, count))
+  keys = mesh.own_share(jax.random.split(key, count), parts.axis_name, "prompts")
   settings = dict(group_size=parts.group_size, temperature=parts.temperature, top_k=parts.top_k,
                   top_p=parts.top_p) | settings
   return sampling.sample(
@@ -153,13 +143,16 @@ def score(task: Task, problems: Problem, rollouts: Rollouts) -> Rewards:
 
 def credit(parts: LanguageParts, rewards: Rewards, rollouts: Rollouts, reward_state: PyTree) -> tuple[Array, PyTree]:
   """Transforms the rewards of `[B]` groups and assigns credit: `(advantages [B, G, T], reward_state)`."""
-  def one_group(rewards, rollouts, reward_state):
-    rewards, reward_state = parts.reward_transform.apply(rewards, rollouts, reward_state)
-    return describe.credit_of_group(parts.advantage_estimator, rewards, rollouts), reward_state
+  rewards, reward_state = shape_rewards(parts, rewards, rollouts, reward_state)
+  one_group = functools.partial(describe.credit_of_group, parts.advantage_estimator)
+  return jax.lax.stop_gradient(jax.vmap(one_group, axis_name=PROMPTS)(rewards, rollouts)), reward_state
 
-  batched = jax.vmap(one_group, (0, 0, None), (0, None), axis_name=PROMPTS)
-  advantages, reward_state = batched(rewards, rollouts, reward_state)
-  return jax.lax.stop_gradient(advantages), reward_state
+
+def shape_rewards(
+    parts: LanguageParts, rewards: Rewards, rollouts: Rollouts, reward_state: PyTree) -> tuple[Rewards, PyTree]:
+  """Transforms the rewards of `[B]` groups: `(rewards, reward_state)`."""
+  batched = jax.vmap(parts.reward_transform.apply, (0, 0, None), (0, None), axis_name=PROMPTS)
+  return batched(rewards, rollouts, reward_state)
 
 
 def _rows(rollouts: Rollouts) -> Rollouts:
@@ -359,13 +352,17 @@ def make_language_experiment(
     return problems, rollout(single, state.params, sample_key, problems)
 
   scorer = score_on_host or jax.jit(functools.partial(score, parts.task))
-  credit_jit = jax.jit(lambda state, rewards, rollouts: credit(parts, rewards, rollouts, state.reward_state)[0])
+
+  @jax.jit
+  def credit_stage(state, rewards, rollouts):
+    groups = parts, rewards, rollouts, state.reward_state
+    return shape_rewards(*groups)[0], credit(*groups)[0]
 
   def examples(state):
     problems, rollouts = example_stage(state)
     rewards = scorer(problems, rollouts)
-    advantages = credit_jit(state, rewards, rollouts)
-    return describe.decode_examples(parts.task, problems, rollouts, rewards, advantages, num_examples)
+    shaped, advantages = credit_stage(state, rewards, rollouts)
+    return describe.decode_examples(parts.task, problems, rollouts, rewards, shaped, advantages, num_examples)
 
   held_out_jit = jax.jit(functools.partial(held_out, parts))
 

@@ -219,7 +219,7 @@ class _Run:
       name, total, done = "train", self._options.steps, self._step - self._warmup_steps
     if name != self._stage:
       self._stage = name
-      self._progress.stage(name, total, done)
+      self._progress.stage(name, total, done, self._experiment.unit)
     return name
 
   def _advance(self):
@@ -239,7 +239,8 @@ class _Run:
     self._step += count
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     speeds = {"updates_per_second": count / max(watch.seconds, 1e-9)}
-    speeds |= {"tokens_per_second": speeds["updates_per_second"] * means["tokens"]} if "tokens" in means else {}
+    if "tokens" in means:
+      speeds[f"{self._experiment.unit}_per_second"] = speeds["updates_per_second"] * means["tokens"]
     self._log.write_speed(self._step, speeds)
     self._log.flush()
     self._progress.advance(count, means, watch.seconds)

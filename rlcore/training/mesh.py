@@ -32,19 +32,50 @@ def make_mesh(devices: int | None = None) -> Mesh:
 
 
 def constrain_to(mesh: Mesh) -> Callable[[PyTree], PyTree]:
-  """Spreads axis 0 of every array over the mesh (`LanguageParts.constrain`); parameters stay replicated.
+  """Spreads axis 0 of every array over the mesh; parameters stay replicated.
 
-  The compiler then splits sampling, scoring and differentiation by prompts and sums the gradients.
+  As `constrain` of `LanguageParts` or `ControlParts`: the compiler then splits sampling, scoring and differentiation by
+  prompts or groups and sums the gradients.
   """
   sharding = NamedSharding(mesh, PartitionSpec(DATA))
   return lambda tree: jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, sharding), tree)
+
+
+def own_share(tree: PyTree, axis_name: str | None, what: str = "entries") -> PyTree:
+  """Picks this device's part of what every device holds, so that the numbers do not depend on how many there are.
+
+  Args:
+    tree: pytree of `[N, ...]`, the same on all devices.
+    axis_name: mapped axis of the devices; None returns all.
+    what: what the error calls the N.
+
+  Returns:
+    Pytree of `[N / devices, ...]`.
+
+  Raises:
+    ValueError: if the devices do not divide N.
+  """
+  if axis_name is None:
+    return tree
+  size, devices = jax.tree.leaves(tree)[0].shape[0], jax.lax.axis_size(axis_name)
+  if size % devices:
+    raise ValueError(f"{size} {what} cannot be spread over {devices} devices")
+  share = size // devices
+  start = jax.lax.axis_index(axis_name) * share
+  return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, share), tree)
+
+
+def gather(tree: PyTree, axis_name: str | None) -> PyTree:
+  """Joins the shares `[N / devices, ...]` of all devices to `[N, ...]`, the inverse of `own_share`."""
+  join = lambda x: jax.lax.all_gather(x, axis_name, tiled=True)
+  return tree if axis_name is None else jax.tree.map(join, tree)
 
 
 def mesh_experiment(experiment: Experiment, mesh: Mesh) -> Experiment:
   """Starts an experiment with its state on every device of a mesh, so that no program compiles twice.
 
   Args:
-    experiment: made with `LanguageParts.constrain=constrain_to(mesh)`.
+    experiment: made of parts with `constrain=constrain_to(mesh)`.
     mesh: the mesh.
 
   Returns:
@@ -55,9 +86,9 @@ def mesh_experiment(experiment: Experiment, mesh: Mesh) -> Experiment:
 
 
 def pmap_experiment(experiment: Experiment, *, axis_name: str = DATA, devices: int | None = None) -> Experiment:
-  """Runs an experiment's updates under `pmap`, one share of the prompts on each device.
+  """Runs an experiment's updates under `pmap`, one share of the prompts or groups on each device.
 
-  The experiment must have been made with `axis_name` (`LanguageParts.axis_name`). States go in and come out
+  The experiment must have been made of parts with the same `axis_name`. States go in and come out
   without a device axis, so the host loop, its checkpoints and the evaluation need not know.
 
   Args:

@@ -22,7 +22,7 @@ def format_seconds(seconds: float) -> str:
 
 
 class Progress:
-  """Shows the stage, how far it is, the live metric, tokens/s and the time left; a context manager."""
+  """Shows the stage, how far it is, the live metric, the speed and the time left; a context manager."""
 
   def __init__(self, metric: str = "success", console: rich.console.Console | None = None):
     """`metric` is shown live where an update reports it, else the loss."""
@@ -46,9 +46,9 @@ class Progress:
     if self._live is not None:
       self._live.stop()
 
-  def stage(self, name: str, total: int, done: int = 0):
-    """Begins a stage of `total` updates, `done` of them done already."""
-    self._name, self._total, self._done = name, total, done
+  def stage(self, name: str, total: int, done: int = 0, unit: str = "tokens"):
+    """Begins a stage of `total` updates, `done` of them done already; `unit` is what the metric `tokens` counts."""
+    self._name, self._total, self._done, self._unit = name, total, done, unit
     self._seconds = self._timed = 0.0
     if self._live is not None:
       self._task = self._live.add_task(name, total=total, completed=done, text="compiling ...")
@@ -61,7 +61,7 @@ class Progress:
 
     Args:
       count: how many.
-      metrics: their means; `tokens` is generated tokens per update.
+      metrics: their means; `tokens` is how many tokens (or what else the stage counts) an update handles.
       seconds: what they took, compilation left out.
     """
     self._done += count
@@ -87,7 +87,7 @@ class Progress:
     if name in metrics:
       parts.append(f"{name} {metrics[name]:.3f}")
     if "tokens" in metrics and seconds > 0:
-      parts.append(f"{metrics['tokens'] * count / seconds:,.0f} tokens/s")
+      parts.append(f"{metrics['tokens'] * count / seconds:,.0f} {self._unit}/s")
     skipped = sum(value * count for name, value in metrics.items() if name.startswith("nonfinite_"))
     if skipped:
       parts.append(f"{skipped:.0f} non-finite")

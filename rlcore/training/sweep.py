@@ -180,6 +180,7 @@ class LaneRunner:
                       np.float32).reshape(len(lanes), len(self._keys))
     seeds = np.array([lane.seed for lane in lanes], np.int32)
     experiment = self._make_experiment(self._config)
+    self._unit = experiment.unit
     if not experiment.jittable:
       histories = []
       for i, lane in enumerate(lanes):
@@ -262,7 +263,7 @@ class LaneRunner:
     """Does `steps` updates of all lanes, chunk by chunk; returns the state and the metrics `[lanes, steps]`."""
     pieces, done = [], 0
     if self._progress is not None:
-      self._progress.stage(label, steps)
+      self._progress.stage(label, steps, unit=self._unit)
     while done < steps:
       count = min(self._length, steps - done)
       with compilation.Stopwatch() as watch:
@@ -285,7 +286,7 @@ class LaneRunner:
     evaluate = lambda: jax.device_get(experiment.evaluate(state)) if self._with_evaluation else {}
     before, rows = evaluate(), []
     if self._progress is not None:
-      self._progress.stage(label, self._options.steps)
+      self._progress.stage(label, self._options.steps, unit=self._unit)
     for _ in range(self._options.steps):
       with compilation.Stopwatch() as watch:
         state, metrics = experiment.update(state)

@@ -2,11 +2,10 @@
 
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.types import Array
 
 SYMBOLS = "0123456789+-*/()"
@@ -68,6 +67,7 @@ def operate(symbol: Array, left: Array, right: Array) -> tuple[Array, Array]:
 
   Reference: the four operations of the Countdown numbers game; no paper.
   """
+  symbol, left, right = map(jnp.asarray, (symbol, left, right))
   divisor = jnp.where(right == 0, 1, right)
   fits = jnp.abs(left) <= LIMIT // jnp.abs(divisor)
   product = jnp.where(fits, left, 0) * right
@@ -171,8 +171,9 @@ def evaluate_expression(
 
   Reference: the four operations of the Countdown numbers game; no paper.
   """
-  chex.assert_rank([tokens, mask], 1)
-  chex.assert_equal_shape([tokens, mask])
+  tokens, mask = map(jnp.asarray, (tokens, mask))
+  checks.rank(1, tokens=tokens)
+  checks.same_shape(tokens=tokens, mask=mask)
   depth = max(1, (tokens.shape[0] - 1) // 2) if max_depth is None else max_depth
   counted = stats.as_mask(mask, tokens)
   zero = 0 * jnp.sum(tokens.astype(jnp.int32) * counted)  # made of the input, so that it varies over the same devices

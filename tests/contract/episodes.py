@@ -17,7 +17,7 @@ def _example(rng):
 
 def _apply(fn, **settings):
   def call(outcome, process, value_t, value_tp1, discount_t, mask):
-    zeros = jnp.zeros(mask.shape)
+    zeros = jnp.zeros(jnp.shape(mask))
     batch = types.Trajectory(
         observation=zeros, action=zeros, reward_t=zeros, discount_t=discount_t, log_prob_old=zeros, value_t=value_t,
         value_tp1=value_tp1, mask=mask)

@@ -19,6 +19,7 @@ def _episodes(rng):
 
 
 def _batch(observation, mask, outcome):
+  observation, mask, outcome = map(jnp.asarray, (observation, mask, outcome))
   other = jnp.zeros(mask.shape)
   return Rewards(outcome), Trajectory(observation, other, other, other, other, other, other, mask)
 
@@ -28,7 +29,7 @@ _linear = lambda params, episode: episode.observation @ params
 
 def _progress(observation, mask, outcome, params, axis_name=None):
   """Contributions, and parameters and residual after two gradient steps."""
-  make = reward_models.progress_estimator(_linear, lambda key: params, optax.sgd(0.05), steps=2, axis_name=axis_name)
+  make = reward_models.progress_estimator(_linear, lambda key: jnp.asarray(params), optax.sgd(0.05), steps=2, axis_name=axis_name)
   paid, state = make.apply(*_batch(observation, mask, outcome), make.init(None, None))
   return paid.process, state.learner.params, state.residual
 
@@ -37,7 +38,7 @@ def _implicit(observation, mask, outcome, params, axis_name=None):
   """Rewards, and parameters after a gradient step; the loss is a mean over episodes, so that these may be spread."""
   loss = lambda said, mask, outcome: jnp.mean(jnp.square(jnp.sum(said * (mask > 0), -1) - outcome))
   make = reward_models.implicit_process_reward(
-      _linear, lambda key: params, optax.sgd(0.05), loss, beta=1.0, axis_name=axis_name)
+      _linear, lambda key: jnp.asarray(params), optax.sgd(0.05), loss, beta=1.0, axis_name=axis_name)
   paid, state = make.apply(*_batch(observation, mask, outcome), make.init(None, None))
   return paid.process, state.params
 

@@ -23,7 +23,7 @@ def _applied(make):
     transform, example = make(axis_name), Rewards(outcome, process)
     batch = Rollouts(mask, mask, log_probs, mask[0], mask[0], ref_log_probs=ref_log_probs)
     result, state = transform.apply(example, batch, transform.init(jax.random.key(0), example))
-    return result.outcome, stats.masked(result.process, mask), state
+    return jnp.asarray(result.outcome), stats.masked(result.process, mask), state
   return fn
 
 
@@ -59,12 +59,12 @@ def _half_normalised(axis_name):
 def _long_ones_charged(axis_name):
   charged = rewards.chain(_mean_std(axis_name), rewards.kl_in_reward(1.0))
   doubled = rewards.mixture([rewards.identity()], [2.0])
-  return rewards.only_where(lambda _, batch: jnp.sum(batch.mask, -1) > 4, charged, doubled)
+  return rewards.only_where(lambda _, batch: jnp.sum(jnp.asarray(batch.mask), -1) > 4, charged, doubled)
 
 
 def _doubled(group, batch):
   del batch
-  return group.replace(outcome=jax.lax.stop_gradient(2 * group.outcome.astype(jnp.float32)))
+  return group.replace(outcome=jax.lax.stop_gradient(2 * jnp.asarray(group.outcome, jnp.float32)))
 
 
 def _scalars(*numbers):

@@ -84,6 +84,7 @@ def test_the_rule(ppo, rloo, want):
 
 def test_one_update_of_the_smoke_variant():
   experiment = multiturn.make_experiment(config_lib.get_config("smoke"))
+  assert experiment.unit == "tokens"
   before = jax.jit(experiment.init)(jax.random.key(0))
   cloned, metrics = jax.jit(experiment.warmup.update)(before)
   assert metrics["nonfinite_grad"] == 0 and metrics["loss"] > 0

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import signal
 import sys
 
 from absl import flags
@@ -115,12 +116,15 @@ def test_sweep_starts_the_other_groups_as_processes(tmp_path):
   paths = [tmp_path / "group-0.json", tmp_path / "group-1.json"]
   write = lambda path: [sys.executable, "-c", f"open({str(path)!r}, 'w').write('[]')"]
   quiet = rich.console.Console(quiet=True)
+  before = signal.getsignal(signal.SIGTERM)
   sweep._run_processes([write(path) for path in paths], paths, tmp_path, quiet)
   assert all(path.read_text() == "[]" for path in paths)
+  assert signal.getsignal(signal.SIGTERM) == before
   broken = [sys.executable, "-c", "print('so it was'); raise SystemExit(3)"]
   with pytest.raises(RunError, match="group 0 failed with exit code 3; see .*group-0.log: so it was$"):
     sweep._run_processes([broken], paths[:1], tmp_path, quiet)
   assert (tmp_path / "group-0.log").read_text() == "so it was\n"
+  assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_failed_sweep_keeps_the_rows_of_the_groups_that_finished(tmp_path, monkeypatch, capsys):

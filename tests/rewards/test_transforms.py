@@ -130,6 +130,11 @@ def test_a_batch_over_prompts_and_devices_gives_the_same():
     np.testing.assert_allclose(got[0], expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_record_may_hold_lists():
+  keep_long = rewards.only_where(lambda group, _: [r > 0 for r in group.outcome], rewards.on_outcome(stats.centred))
+  np.testing.assert_allclose(_outcome(keep_long, [1.0, -2.0, 4.0, 0.0])[0], [0.25, -2, 3.25, 0])
+
+
 def test_state_without_an_axis_name_cannot_be_merged_by_accident():
   transform = _running()
   mapped = jax.vmap(transform.apply, in_axes=(0, None, None), out_axes=(0, None), axis_name="prompts")

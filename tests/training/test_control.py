@@ -2,14 +2,19 @@
 
 import dataclasses
 import functools
+import io
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+import ml_collections
 import numpy as np
 import pytest
+import rich.console
 
 from rlcore import advantages, losses, policies, rewards
 from rlcore.training import control, loop
+from rlcore.training import mesh as mesh_lib
 from rlcore.training import state as state_lib
 from rlcore.types import RewardTransform
 from tests.training import chain
@@ -47,6 +52,120 @@ def test_it_learns_the_chain(changes):
   assert success[:3].mean() < 0.7 < 0.95 < success[-5:].mean()
   assert int(state.step) == 40 and int(state.skipped) == 0
   assert metrics["episode_length"][-1] < metrics["episode_length"][0]
+
+
+def test_the_speed_is_counted_in_steps_of_the_world(tmp_path):
+  experiment = control.make_control_experiment(make_parts())
+  console = rich.console.Console(file=io.StringIO(), width=120)
+  config = ml_collections.ConfigDict(dict(
+      experiment="toy", seed=0, steps=2, log_every=1, eval_every=0, checkpoint_every=0, progress_metric="success"))
+  loop.run(experiment, config, tmp_path, console=console)
+  assert "steps/s" in console.file.getvalue() and "tokens" not in console.file.getvalue()
+
+
+def spread_parts(kind, **changes):
+  """PPO with a critic or a group estimator, in which everything that spans the groups of an update takes part."""
+  agent = policies.make_actor_critic(WORLD, hidden=(16,), critic=kind == "ppo")
+  right = policies.make_actor_critic(WORLD, hidden=(16,), policy_mask=lambda seen: jnp.array([0.0, 1.0]))
+
+  def demonstrations(key):
+    shown = right.init(jax.random.key(0))
+    return jax.vmap(right.rollout, (None, 0, 0))(shown, jax.random.split(key, 8), jnp.arange(8) % 3)  # lengths differ
+
+  moments = rewards.with_running_stats(rewards.meanstd_reward, axis_name=control.GROUPS)
+  return make_parts(**(({} if kind == "ppo" else GROUPED) | dict(
+      agent=agent, instances=lambda key: jax.random.randint(key, (16,), 0, 3), group_size=2,
+      whiten=kind == "ppo", reward_transform=rewards.chain(drawn_rewards(), moments), use_reference=True, probe=True,
+      policy_loss=functools.partial(losses.clip_policy_loss, kl_coef=0.1), entropy_coef=0.01,
+      describe=lambda raw, shaped, batch, credit: {"shaped_max": jnp.max(shaped.outcome)},
+      warmup=control.CloneWarmup(2, state_lib.make_optimizer(0.03), demonstrations) if kind == "ppo" else None)
+      | changes))
+
+
+def drawn_rewards():
+  """Adds noise of each group's own, so that a device that takes itself for the first one is found out."""
+  def apply(raw, batch, key):
+    own = jax.random.fold_in(key, jax.lax.axis_index(control.GROUPS))
+    return raw.replace(outcome=raw.outcome + jax.random.normal(own, raw.outcome.shape)), jax.random.split(key, 1)[0]
+
+  return RewardTransform(lambda key, example: key, apply)
+
+
+def spread_experiment(kind, form):
+  if form == "mesh":
+    mesh = mesh_lib.make_mesh()
+    return mesh_lib.mesh_experiment(
+        control.make_control_experiment(spread_parts(kind, constrain=mesh_lib.constrain_to(mesh))), mesh)
+  experiment = control.make_control_experiment(spread_parts(kind, axis_name=mesh_lib.DATA))
+  if form == "pmap":
+    return mesh_lib.pmap_experiment(experiment)
+  mapped = functools.partial(jax.shard_map, mesh=mesh_lib.make_mesh(), in_specs=PartitionSpec(),
+                             out_specs=PartitionSpec(), check_vma=False)  # what is gathered is the same everywhere
+  warmup = experiment.warmup._replace(update=mapped(experiment.warmup.update))
+  return experiment._replace(update=mapped(experiment.update), warmup=warmup)
+
+
+def three_updates(experiment):
+  """Two updates of the warm-up, if there is one, and three main ones: parameters, moments of the rewards, metrics."""
+  state, history = experiment.init(jax.random.key(0)), []
+  jit = jax.jit if experiment.jittable else lambda update: update
+  for stage, count in ((experiment.warmup, 2), (experiment, 3)):
+    update = stage and jit(stage.update)
+    for _ in range(count if stage else 0):
+      state, metrics = update(state)
+      history.append(metrics)
+  return jax.device_get((state.params, state.reward_state[1], history)), jax.jit(experiment.evaluate)(state)
+
+
+@functools.cache
+def on_one_device(kind):
+  return three_updates(control.make_control_experiment(spread_parts(kind)))
+
+
+@pytest.mark.parametrize("kind, form", [
+    ("ppo", "mesh"), ("ppo", "pmap"), ("ppo", "shard_map"), ("grpo", "mesh"), ("grpo", "pmap")])
+def test_devices_do_not_change_the_numbers(kind, form):
+  want, got = on_one_device(kind), three_updates(spread_experiment(kind, form))
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-3, atol=2e-3), got, want)  # Adam, as in language
+  (_, moments, _), _ = got
+  assert moments["count"] == 3 * 32
+
+
+def test_devices_share_the_work():
+  """Each of eight devices plays an eighth of the episodes and differentiates an eighth of every minibatch."""
+  played, scored = set(), set()
+  agent = spread_parts("ppo").agent
+
+  def rollout(params, key, instance):
+    return jax.vmap(agent.rollout, (None, 0, None))(params, jax.random.split(key, 2), instance)
+
+  def constrain(tree):
+    played.add(jax.tree.leaves(tree)[0].shape[0])
+    return tree
+
+  def policy_loss(log_probs, rows, credit):
+    scored.add(log_probs.shape[0])
+    return losses.clip_policy_loss(log_probs, rows, credit)
+
+  parts = spread_parts("ppo", axis_name=mesh_lib.DATA, rollout=rollout, constrain=constrain, policy_loss=policy_loss)
+  trace_on_eight(parts)
+  assert played == {16, 2} and scored == {32 // 4 // 8}
+
+
+def trace_on_eight(parts):
+  experiment = control.make_control_experiment(parts)
+  mapped = jax.vmap(experiment.update, None, axis_size=8, axis_name=mesh_lib.DATA)
+  jax.eval_shape(mapped, jax.eval_shape(experiment.init, jax.random.key(0)))
+
+
+@pytest.mark.parametrize("changes, words", [
+    (dict(instances=lambda key: jnp.zeros(12, jnp.int32), minibatches=3), "12 groups cannot be spread over 8 devices"),
+    (dict(minibatches=8), "4 episodes of a gradient step cannot be spread over 8 devices"),
+    (dict(test_instances=lambda key: jnp.zeros(5, jnp.int32)), "5 held-out instances cannot be spread"),
+])
+def test_shares_that_are_not_whole_are_refused(changes, words):
+  with pytest.raises(ValueError, match=words):
+    trace_on_eight(spread_parts("ppo", axis_name=mesh_lib.DATA, **changes))
 
 
 def test_a_script_sees_the_state_and_ends_as_a_policy_does():

@@ -165,6 +165,18 @@ def test_examples_show_pieces_with_their_credit():
     assert len(example.pieces) == len(example.credit) > 0 and example.prompt.endswith(":")
 
 
+def test_examples_show_the_reward_that_their_credit_is_for():
+  halved = reward_lib.stateless(lambda r, batch: r.replace(outcome=r.outcome / 2 - 1, process=0.125 * batch.mask))
+  raw = functools.partial(advantages.group_relative, center="none", scale="none")
+  parts = _parts(reward_transform=halved, advantage_estimator=raw)
+  experiment = language.make_language_experiment(parts)
+  for example in experiment.examples(experiment.init(jax.random.key(0))):
+    assert example.shaped == example.reward / 2 - 1 + 0.125 * len(example.pieces)
+    np.testing.assert_allclose(example.credit, example.shaped)
+  experiment = language.make_language_experiment(_parts(reward_transform=reward_lib.identity()))
+  assert all(e.shaped == e.reward for e in experiment.examples(experiment.init(jax.random.key(0))))
+
+
 def test_response_metrics_count():
   problems = jax.vmap(lambda k: TASK.sample(k, "train"))(jax.random.split(jax.random.key(1), 2))
   rollouts = language.rollout(_parts(), MODEL.init(jax.random.key(0)), jax.random.key(2), problems)

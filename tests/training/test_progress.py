@@ -30,6 +30,33 @@ def test_shows_stage_metric_speed_and_time_left(terminal):
     assert part in text, (part, text)
 
 
+def test_the_speed_is_in_the_unit_of_the_stage():
+  console = make_console(False)
+  with progress.Progress("success", console) as live:
+    live.stage("train", total=2, unit="steps")
+    live.advance(1, {"tokens": 500.0}, seconds=5.0)
+  assert "100 steps/s" in console.file.getvalue() and "tokens" not in console.file.getvalue()
+
+
+def test_the_evaluation_is_a_table_of_before_and_after():
+  console = make_console(False)
+  console.print(examples.render_evaluation({"solve_rate": 0.25}, {"solve_rate": 0.5, "length": 7.0}))
+  console.print(examples.render_evaluation(None, {"solve_rate": 0.5}))
+  rows = [line.split() for line in console.file.getvalue().splitlines()]
+  head = ["held-out", "before", "after"]
+  assert rows == [head, ["solve_rate", "0.250", "0.500"], ["length", "-", "7.000"], head, ["solve_rate", "-", "0.500"]]
+
+
+@pytest.mark.parametrize("shaped, head", [
+    (None, "prompt 2 3   reward 1"), (1.0, "prompt 2 3   reward 1"),
+    (0.75, "prompt 2 3   reward 1   shaped reward 0.75"),
+    (float("nan"), "prompt 2 3   reward 1   shaped reward nan")])
+def test_examples_name_the_shaped_reward_where_it_is_another(shaped, head):
+  console = make_console(False)
+  console.print(examples.render_examples([Example("2 3", ("5",), (0.5,), 1.0, shaped)]))
+  assert console.file.getvalue().splitlines()[0] == head
+
+
 def test_a_log_file_gets_few_lines():
   console = make_console(False)
   with progress.Progress("success", console) as live:
