@@ -44,7 +44,9 @@ def guarded_step(
     `(state, what the loss said beside its value before the step, whether the gradient was finite)`.
   """
   gradient, beside = jax.grad(loss, has_aux=True)(state.params)
-  gradient = _averaged(gradient, axis_name)
+  if axis_name is not None:
+    copies = stats.gradient_copies(axis_name)
+    gradient = jax.tree.map(lambda x: x / copies.astype(x.dtype), average(gradient, axis_name))
   updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
   after = LearnerState(optax.apply_updates(state.params, updates), opt_state)
   finite = jnp.isfinite(optax.global_norm(gradient))
@@ -54,19 +56,6 @@ def guarded_step(
 def average(tree: PyTree, axis_name: stats.AxisName) -> PyTree:
   """Averages over mapped axes; over none for None."""
   return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
-
-
-def _averaged(gradient: PyTree, axis_name: stats.AxisName) -> PyTree:
-  """Averages a gradient over mapped axes.
-
-  What `shard_map` differentiates with respect to parameters that all devices hold is summed over the devices already,
-  while under `vmap` and `pmap` it is each one's own. The same derivative of a known function tells which it was.
-  """
-  if axis_name is None:
-    return gradient
-  one = 1.0 + 0.0 * jax.lax.axis_index(axis_name)
-  known = average(jax.grad(lambda x: x * one)(1.0), axis_name)
-  return jax.tree.map(lambda x: x / known.astype(x.dtype), average(gradient, axis_name))
 
 
 def without_junk(batch: Trajectory) -> Trajectory:
