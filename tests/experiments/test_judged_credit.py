@@ -142,7 +142,7 @@ RUBBISH = ("", "no idea", "<score>7</score>", "<matching>[99]</matching>", "<sco
 def test_a_language_model_in_its_place(name):
   rubbish = [lambda number: False]
   behave = lambda number, payload: Answer(
-      RUBBISH[number % len(RUBBISH)] if rubbish[0](number) else _reply(payload))
+      RUBBISH[number % len(RUBBISH)] if rubbish[0](number) else _reply(payload), delay=0.01)  # so that they overlap
   with serve(behave) as server:
     model = f"judge-of-{name}"
     program = _program(name, kind="chat", base_url=server.base_url, model=model, cache_dir="", tries=1, timeout=20.0)
@@ -157,7 +157,7 @@ def test_a_language_model_in_its_place(name):
     if name == "ppr":
       assert all("You do not know how the task ends" in system["content"] for system, _ in prompts)
     report, = [line for line in judging.reports() if model in line]
-    assert re.search(rf": {len(server.requests)} calls, \d+ cached, 0 retried, 0 failed; 0 answers could not", report)
+    assert re.search(rf": {len(server.requests)} calls, \d+ cached, 0 retried, 0 failed; 0 of \d+ answers could not", report)
 
     asked = len(server.requests)
     rubbish[0] = lambda number: number % 3 == 0
