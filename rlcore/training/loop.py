@@ -147,6 +147,8 @@ class _Run:
         compile_seconds=watch.compile_seconds, paths=paths)
 
   def _train(self, key: Array):
+    if self._experiment.preparation:
+      self._progress.message(f"preparing: {self._experiment.preparation}")
     self._state, self._step = programs.init_state(self._experiment, key), 0
     self._checkpointer = checkpoints.Checkpointer(self._workdir / CHECKPOINTS, self._options.keep_checkpoints)
     restored = self._checkpointer.restore_latest(self._state)

@@ -94,6 +94,13 @@ def test_a_run_writes_everything_and_learns(tmp_path, draws):
   assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_long_initialisation_is_told_before_it(tmp_path, capsys):
+  config = make_config(steps=1)
+  experiment = toy.make_experiment(config)._replace(preparation="a fit")
+  loop.run(experiment, config, tmp_path)
+  assert capsys.readouterr().out.startswith("preparing: a fit\n")
+
+
 def test_host_code_gives_the_same_numbers(tmp_path):
   train(tmp_path / "jitted", steps=12)
   train(tmp_path / "host", steps=12, jittable=False)
