@@ -18,18 +18,29 @@ from rlcore.exploration.language import ranking_reward
 from rlcore.exploration.language import retrieval_reward
 from rlcore.exploration.novelty import noveld_bonus
 from rlcore.exploration.novelty import rnd_novelty
+from rlcore.exploration.transforms import combined
+from rlcore.exploration.transforms import elliptical_source
+from rlcore.exploration.transforms import episodic_count_bonus
+from rlcore.exploration.transforms import global_count_bonus
+from rlcore.exploration.transforms import hashed_keys
+from rlcore.exploration.transforms import scaled_by_std
 
 __all__ = (
     "augmented_reward",
     "classification_reward",
     "combine_bonuses",
+    "combined",
     "count_bonus",
     "elliptical_bonus",
     "elliptical_inverse_update",
     "elliptical_root_update",
+    "elliptical_source",
     "episodic_count",
+    "episodic_count_bonus",
     "episodic_message_count",
     "global_count",
+    "global_count_bonus",
+    "hashed_keys",
     "newest_first_batch",
     "noveld_bonus",
     "oni_reward",
@@ -37,5 +48,6 @@ __all__ = (
     "retrieval_reward",
     "rnd_novelty",
     "scale_bonus",
+    "scaled_by_std",
     "value_context_variance",
 )

@@ -156,7 +156,8 @@ ROWS = [
                                           ((_G, np.nan), (_G,)))),
     Row("augmented_reward", exploration.augmented_reward, lambda rng: (*_two(rng), np.float32(0.9)),
         stopped=(0, 1, 2, 3), low_precision=(0, 1), degenerate=(
-            ((_G, _E, 1.0, 1.0), (np.ones(3),)), ((_G, _E, -1.0, 0.0), (_G - _E,)), ((_G, _E, -1.0, 2.0), ([-0.5, -2, 1.75],)),
+            ((_G, _E, 1.0, 1.0), (np.ones(3),)), ((_G, _E, -1.0, 0.0), (_G - _E,)),
+            ((_G, _E, -1.0, 2.0), ([-0.5, -2, 1.75],)),
             ((_G, np.array([np.inf, -np.inf, 0]), 1.0, 5.0), ([5, -5, 2],)))),
     Row("value_context_variance", exploration.value_context_variance, _contexts, grads=(0,), masked={1: (0,)},
         group=(0, 1), order="invariant", low_precision=(0,), degenerate=(
@@ -183,7 +184,8 @@ ROWS = [
             ((_G, np.ones(3), np.array([1, 2, 2]), 0.0, 4.0, -1.0, 6.0), ([4, 6, 6],)),
             ((_G, np.ones(3), np.array([1, 2, 9]), 0.0, -1.0, 0.0, 0.5), ([-0.5] * 3,)))),
     Row("newest_first_batch", exploration.newest_first_batch, _queue, masked={1: (0,)}, degenerate=(
-        ((np.array([3, 5, 5, 1]), np.ones(4), 2), ([0, 1, 1, 0],)), ((np.array([5, 5, 5, 1]), np.ones(4), 2), ([0, 1, 1, 0],)),
+        ((np.array([3, 5, 5, 1]), np.ones(4), 2), ([0, 1, 1, 0],)),
+        ((np.array([5, 5, 5, 1]), np.ones(4), 2), ([0, 1, 1, 0],)),
         ((np.array([3, 5, -5, 1]), np.array([0, 0, 1, 0]), 2), ([0, 0, 1, 0],)),
         ((np.array([3, 5, 5, 1]), np.ones(4), 0), (np.zeros(4),)), ((np.array([3, 5]), np.ones(2), 9), (np.ones(2),)))),
     Row("classification_loss", losses.classification_loss, _labelled, grads=(0,), stopped=(2,), masked={2: (0, 1)},
