@@ -275,10 +275,13 @@ def _show(rows: Sequence[Mapping[str, Any]], console: rich.console.Console):
     points.setdefault(tuple(str(row.get(key, "-")) for key in settings), []).append(row)
   table = rich.table.Table(*settings, "seeds", *metrics, box=None, header_style="bold", pad_edge=False)
   for point, own in points.items():
-    spread = lambda metric: np.std([row[metric] for row in own], ddof=1) if len(own) > 1 else np.nan
-    mean = lambda metric: np.mean([row[metric] for row in own])
-    table.add_row(*point, str(len(own)), *(f"{mean(metric):.4f} ± {spread(metric):.4f}" for metric in metrics))
+    table.add_row(*point, str(len(own)), *(_spread([row[metric] for row in own]) for metric in metrics))
   console.print(table)
+
+
+def _spread(values: Sequence[float]) -> str:
+  deviation = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
+  return f"{np.mean(values):.4f}{deviation}"
 
 
 if __name__ == "__main__":

@@ -39,22 +39,6 @@ def _pmin(x: Array, axis_name: AxisName) -> Array:
   return x if axis_name is None else jax.lax.pmin(x, axis_name)
 
 
-def gradient_copies(axis_name: str | Sequence[str]) -> Array:
-  """Tells how often a gradient with respect to parameters that all devices hold has been summed over them already.
-
-  `shard_map` sums such a derivative over the devices by itself (unless `check_vma=False`), under `vmap` and `pmap` it is
-  each device's own. The same derivative of a known function tells which it is, whatever the version of JAX.
-
-  Args:
-    axis_name: mapped axes.
-
-  Returns:
-    float32 scalar: 1, or the number of devices, by which a sum or mean of gradients over the axes must be divided.
-  """
-  one = 1.0 + 0.0 * jax.lax.axis_index(axis_name)
-  return jax.lax.pmean(jax.grad(lambda x: x * one)(1.0), axis_name)
-
-
 def masked_sum(values: Array, mask: Array | None = None, *, axis=None, axis_name: AxisName = None) -> Array:
   """Sums the counted elements in float32 over `axis` (all by default) and `axis_name`."""
   return _psum(jnp.sum(masked(values, mask), axis), axis_name)

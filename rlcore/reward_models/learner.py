@@ -45,7 +45,7 @@ def guarded_step(
   """
   gradient, beside = jax.grad(loss, has_aux=True)(state.params)
   if axis_name is not None:
-    copies = stats.gradient_copies(axis_name)
+    copies = gradient_copies(axis_name)
     gradient = jax.tree.map(lambda x: x / copies.astype(x.dtype), average(gradient, axis_name))
   updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
   after = LearnerState(optax.apply_updates(state.params, updates), opt_state)
@@ -56,6 +56,22 @@ def guarded_step(
 def average(tree: PyTree, axis_name: stats.AxisName) -> PyTree:
   """Averages over mapped axes; over none for None."""
   return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+
+def gradient_copies(axis_name: stats.AxisName) -> Array:
+  """Tells how often a gradient with respect to parameters that all devices hold has been summed over them already.
+
+  `shard_map` sums such a derivative over the devices by itself (unless `check_vma=False`), under `vmap` and `pmap` it is
+  each device's own. The same derivative of a known function tells which it is, whatever the version of JAX.
+
+  Args:
+    axis_name: mapped axes.
+
+  Returns:
+    float32 scalar: 1, or the number of devices, by which a sum or mean of gradients over the axes must be divided.
+  """
+  one = 1.0 + 0.0 * jax.lax.axis_index(axis_name)
+  return jax.lax.pmean(jax.grad(lambda x: x * one)(1.0), axis_name)
 
 
 def without_junk(batch: Trajectory) -> Trajectory:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rlcore import stats
+from rlcore.reward_models import learner
 from rlcore.types import Array, Metrics, PyTree
 
 
@@ -151,7 +151,7 @@ def accumulate(
     (total, weight, largest), _ = jax.lax.scan(add, (*full(tuple(sums), 0), full(largest, -jnp.inf)), parts)
   if axis_name is not None:
     total, weight = jax.lax.psum((total, weight), axis_name)
-    copies = stats.gradient_copies(axis_name)
+    copies = learner.gradient_copies(axis_name)
     total = total._replace(grads=jax.tree.map(lambda x: x / copies.astype(x.dtype), total.grads))
     largest = jax.lax.pmax(largest, axis_name)
   loss, grads, means = jax.tree.map(lambda x: x / jnp.where(weight > 0, weight, 1.0), total)
