@@ -77,7 +77,8 @@ ROWS = [
     Row("global_count_bonus", _paid(_table), **_COMMON),
     Row("combined", _paid(_combined), stopped=(0,), **_COMMON),
     Row("scaled_by_std", _paid(_scaled), stopped=(0,), split=(0, 1, 2), split_out=("split",) + ("same",) * 5, **_COMMON),
-    Row("novelty_source", _paid(_novelty), split=(0, 1, 2), split_out=("split", "same", "same"), **_COMMON),
+    Row("novelty_source", _paid(_novelty), split=(0, 1, 2), split_out=("split", "same", "same"), example=_episodes,
+        masked={2: (1,)}),  # the observation of a masked step is the next state of a counted one
     Row("potential_shaping", rewards.potential_shaping, _STEP, stopped=(0, 1, 2), masked={3: (0, 1, 2)},
         group=(0, 1, 2, 3), order="equivariant", low_precision=(0, 1, 2), degenerate=(
             ((_PHI, np.array([0.3, 0.6, 0.97]), np.array([0.99, 0.99, 0]), np.ones(3)), ([0.297, 0.294, -0.6],)),

@@ -138,3 +138,17 @@ def test_novelty_fades_and_a_batch_that_is_nan_teaches_nothing():
   paid, after = apply(given, broken, state)
   assert np.isnan(paid.process[0, 0])  # the novelty of the next state
   jax.tree.map(np.testing.assert_array_equal, after, state)
+
+
+def test_states_that_no_counted_step_leaves_or_enters_are_not_read():
+  given, batch = _batch(junk=False)
+  used = np.pad(batch.mask, ((0, 0), (0, 1))) + np.pad(batch.mask, ((0, 0), (1, 0))) > 0
+  assert not used.all()
+  visited = np.random.default_rng(0).normal(size=(G, T + 1, 2)).astype(np.float32)
+  source = reward_models.novelty_source(
+      embed, lambda key: jax.random.normal(key, (2, 3)), lambda episode: episode.info, optax.adam(0.1))
+  start = source.init(jax.random.key(1), None)
+  results = [
+      source.apply(given, batch.replace(info=jnp.where(used[..., None], visited, junk)), start) for junk in (0, np.nan)]
+  assert np.any(results[0][1].predictor.params != start.predictor.params)
+  jax.tree.map(np.testing.assert_array_equal, *results)
