@@ -142,7 +142,7 @@ def running_stats_merge(stats: dict[str, Array], other: dict[str, Array]) -> dic
 
 
 def running_stats_update(
-    stats: dict[str, Array], values: Array, mask: Array | None = None, *,
+    stats: dict[str, Array], values: Array, mask: Array | None = None, *, ddof: int = 0,
     axis_name: AxisName = None) -> dict[str, Array]:
   """Merges the counted elements of a batch into running moments.
 
@@ -152,6 +152,8 @@ def running_stats_update(
     stats: what `running_stats_init` or an earlier update returned.
     values: `[...]`, any shape.
     mask: `[...]`, 1 where an element counts; None counts all. A batch in which nothing counts changes nothing.
+    ddof: 0 for the moments of everything seen; 1 lets a batch enter with its unbiased variance (0 for one element)
+      in place of its own, as ONI and many normalisers do.
     axis_name: mapped axes that the batch spans.
 
   Returns:
@@ -162,14 +164,44 @@ def running_stats_update(
   values = jax.lax.stop_gradient(jnp.asarray(values))
   keep = as_mask(mask, values)
   mean, deviation = _deviations(values, keep, None, axis_name)
-  values = masked(values, keep)
+  values, count = masked(values, keep), masked_count(values, keep, axis_name=axis_name)
   batch = dict(
-      count=masked_count(values, keep, axis_name=axis_name),
+      count=count,
       mean=mean.reshape(()),
-      m2=masked_sum(jnp.square(deviation), keep, axis_name=axis_name),
+      m2=masked_sum(jnp.square(deviation), keep, axis_name=axis_name) * count / jnp.maximum(count - ddof, 1),
       min=_pmin(jnp.min(jnp.where(keep, values, jnp.inf), initial=jnp.inf), axis_name),
       max=-_pmin(jnp.min(jnp.where(keep, -values, jnp.inf), initial=jnp.inf), axis_name))
   return running_stats_merge(stats, batch)
+
+
+def running_moments_update(
+    mean: Array | float, var: Array | float, count: Array | float, batch: Array, mask: Array | None = None, *,
+    axis_name: AxisName = None) -> tuple[Array, Array, Array]:
+  """Merges a batch into a running mean and variance that may start from a prior, (0, 1, 1e-4) say.
+
+  It is `running_stats_update` with `ddof=1` of moments written as three numbers: the batch enters with its unbiased
+  variance, the merged variance has divisor `count`.
+
+  Args:
+    mean: `[]`, of what was seen.
+    var: `[]`, of what was seen.
+    count: `[]`, how many were seen, or what the prior weighs.
+    batch: `[...]`, any shape.
+    mask: `[...]`, 1 where an element counts; None counts all. A batch in which nothing counts changes nothing.
+    axis_name: mapped axes that the batch spans.
+
+  Returns:
+    `(mean, var, count)`, float32[] each, without gradient.
+
+  Reference: ONI, arXiv:2410.23022 (its code).
+  """
+  mean, var, count = (jax.lax.stop_gradient(jnp.asarray(x)).astype(jnp.float32) for x in (mean, var, count))
+  checks.rank(0, mean=mean, var=var, count=count)
+  before = running_stats_init() | dict(count=count, mean=mean, m2=var * count)
+  after = running_stats_update(before, batch, mask, ddof=1, axis_name=axis_name)
+  grown = after["count"] > count
+  var = jnp.where(grown, after["m2"] / jnp.where(grown, after["count"], 1), var)
+  return after["mean"], var, after["count"]
 
 
 def running_std(stats: dict[str, Array]) -> Array:

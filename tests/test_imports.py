@@ -61,7 +61,7 @@ def test_the_mathematics_comes_without_the_machinery():
   heavy = ["grain", "matplotlib", "ml_collections", "orbax", "tensorboardX", "tensorflow_datasets"]
   code = f"""
 import sys
-import rlcore.stats, rlcore.segments, rlcore.rewards, rlcore.advantages, rlcore.losses
+import rlcore.stats, rlcore.segments, rlcore.rewards, rlcore.exploration, rlcore.advantages, rlcore.losses
 names = [m.split(".") for m in sys.modules]
 loaded = [m for m in names if m[0] in {heavy} or m[0] == "rlcore" and m[1:2] and m[1] in {ROOMS[8:]}]
 sys.exit(str(loaded) if loaded else 0)

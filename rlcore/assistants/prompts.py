@@ -297,6 +297,20 @@ def parse_principle_score(text: str) -> float | None:
   return min(max(score / most, 0.0), 1.0) if most > 0 else 0.0
 
 
+def parse_binary_label(text: str) -> int:
+  """Reads whether an annotator finds a message helpful: its answer says FOO for yes, BAR for no.
+
+  Args:
+    text: the annotator's answer.
+
+  Returns:
+    1 if "FOO" (in capitals) occurs, even where "BAR" does too; else 0, for an answer without a label too.
+
+  Reference: ONI, arXiv:2410.23022 (its code).
+  """
+  return int("FOO" in text)
+
+
 def _tagged_list(text: str, tag: str) -> list | None:
   """Reads the JSON list between the last tags of a name."""
   found = re.findall(rf"<{tag}>([^<]{{0,100000}})</{tag}>", text, re.IGNORECASE)

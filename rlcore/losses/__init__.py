@@ -17,7 +17,9 @@ from rlcore.losses.policy import clip_policy_loss
 from rlcore.losses.policy import clipped_surrogate
 from rlcore.losses.policy import reinforce_loss
 from rlcore.losses.policy import reinforce_policy_loss
+from rlcore.losses.reward_models import classification_loss
 from rlcore.losses.reward_models import progress_loss
+from rlcore.losses.reward_models import ranking_loss
 from rlcore.losses.reward_models import trajectory_dpo_loss
 from rlcore.losses.value import value_loss
 
@@ -27,6 +29,7 @@ __all__ = (
     "branch_grpo_loss",
     "cispo_loss",
     "cispo_policy_loss",
+    "classification_loss",
     "clip_loss",
     "clip_policy_loss",
     "clipped_surrogate",
@@ -36,6 +39,7 @@ __all__ = (
     "kl_estimate",
     "kl_exact",
     "progress_loss",
+    "ranking_loss",
     "reinforce_loss",
     "reinforce_policy_loss",
     "slate_objective",

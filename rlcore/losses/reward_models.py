@@ -56,3 +56,56 @@ def trajectory_dpo_loss(step_rewards: Array, step_mask: Array, outcome: Array, a
   outcome = jax.lax.stop_gradient(outcome)
   pair = (outcome[:, None] > outcome[None, :]) & exists[:, None] & exists[None, :]
   return stats.masked_mean(jax.nn.softplus(scores[None, :] - scores[:, None]), pair)
+
+
+def classification_loss(logits: Array, labels: Array, weights: Array) -> Array:
+  """Averages the cross entropy of labels, with weights.
+
+  Args:
+    logits: `[N, C]`.
+    labels: `[N]` int32 in [0, C), constants. One outside, where it has weight, makes the loss NaN: nothing was learned.
+    weights: `[N]`, constants; one of 0 (or below, or NaN) hides its example.
+
+  Returns:
+    float32[], 0 with gradient 0 if no example has weight; differentiable in `logits`.
+
+  Reference: ONI, arXiv:2410.23022 (classification).
+  """
+  logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+  weights = jax.lax.stop_gradient(jnp.asarray(weights))
+  checks.rank(2, logits=logits)
+  checks.integers(labels=labels)
+  checks.rank(1, labels=labels)
+  checks.same_prefix(1, logits=logits, labels=labels, weights=weights)
+  checks.same_shape(labels=labels, weights=weights)
+  keep = weights > 0
+  log_probs = jax.nn.log_softmax(stats.masked(logits, keep[:, None]))
+  exists = (labels >= 0) & (labels < logits.shape[1])
+  chosen = jnp.take_along_axis(log_probs, jnp.where(exists, labels, 0)[:, None], 1)[:, 0]
+  surprise = stats.masked(jnp.where(exists, -chosen, jnp.nan), keep)
+  weights = stats.masked(weights, keep)
+  total = jnp.sum(weights)
+  return jnp.sum(weights * surprise) / jnp.where(total > 0, total, 1)
+
+
+def ranking_loss(score_first: Array, score_second: Array, label: Array | int) -> Array:
+  """Asks that the preferred of two scores be the larger one (Bradley-Terry); a tie asks that they be equal.
+
+  `-(1 - y) log sigmoid(first - second) - y log sigmoid(second - first)`. A caller averages over pairs.
+
+  Args:
+    score_first: `[]`.
+    score_second: `[]`.
+    label: `[]`, a constant: 0 if the first is preferred (y = 0), 1 the second (y = 1), anything else is a tie or
+      unknown (y = 0.5).
+
+  Returns:
+    float32[], differentiable in both scores; it stays exact where the scores are hundreds apart.
+
+  Reference: ONI, arXiv:2410.23022 (ranking); Motif, arXiv:2310.00166.
+  """
+  score_first, score_second, label = map(jnp.asarray, (score_first, score_second, label))
+  checks.rank(0, score_first=score_first, score_second=score_second, label=label)
+  lead = score_second.astype(jnp.float32) - score_first.astype(jnp.float32)
+  target = jnp.where(label == 0, 0.0, jnp.where(label == 1, 1.0, 0.5))
+  return (1 - target) * jax.nn.softplus(lead) + target * jax.nn.softplus(-lead)

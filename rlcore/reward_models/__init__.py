@@ -3,7 +3,11 @@
 from rlcore.reward_models.implicit import implicit_process_reward
 from rlcore.reward_models.learner import guarded_step
 from rlcore.reward_models.learner import LearnerState
+from rlcore.reward_models.novelty import novelty_source
+from rlcore.reward_models.novelty import NoveltyState
 from rlcore.reward_models.progress import progress_estimator
 from rlcore.reward_models.progress import ProgressState
 
-__all__ = ("LearnerState", "ProgressState", "guarded_step", "implicit_process_reward", "progress_estimator")
+__all__ = (
+    "LearnerState", "NoveltyState", "ProgressState", "guarded_step", "implicit_process_reward", "novelty_source",
+    "progress_estimator")

@@ -30,6 +30,8 @@ from rlcore.rewards.process import shaped_step_rewards
 from rlcore.rewards.redistribution import predicted_outcome
 from rlcore.rewards.redistribution import redistribution_residual
 from rlcore.rewards.redistribution import spa_step_rewards
+from rlcore.rewards.shaping import potential_shaping
+from rlcore.rewards.shaping import with_potential
 from rlcore.rewards.thoughts import capability_reward
 from rlcore.rewards.thoughts import good_steps
 from rlcore.rewards.thoughts import labels_from_reflections
@@ -71,6 +73,7 @@ __all__ = (
     "on_process",
     "only_where",
     "overlong_reward",
+    "potential_shaping",
     "ppr_step_rewards",
     "predicted_outcome",
     "principle_score",
@@ -89,5 +92,6 @@ __all__ = (
     "trajectory_scores",
     "weighted_sum",
     "with_lengths",
+    "with_potential",
     "with_running_stats",
 )

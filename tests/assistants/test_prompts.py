@@ -119,3 +119,9 @@ def test_no_text_makes_a_parser_raise(text):
   flags, pairs = prompts.parse_matching(text, 3), prompts.parse_reflections(text, 3)
   assert flags is None or set(flags) <= {0, 1}
   assert pairs is None or all(0 <= a < b < 3 for a, b in pairs)
+
+
+@pytest.mark.parametrize("text, label", [
+    ("FOO", 1), ("The message is FOO.", 1), ("BAR", 0), ("BAR, not FOO", 1), ("foo", 0), ("", 0), ("FO O", 0)])
+def test_binary_labels(text, label):
+  assert prompts.parse_binary_label(text) == label

@@ -24,8 +24,16 @@ def _merge(*numbers):
   return stats.running_stats_merge(_record(*numbers[:5]), _record(*numbers[5:]))
 
 
-def _update(values, mask, *numbers, axis_name=None):
-  return stats.running_stats_update(_record(*numbers), values, mask, axis_name=axis_name)
+def _update(values, mask, *numbers, **kwargs):
+  return stats.running_stats_update(_record(*numbers), values, mask, **kwargs)
+
+
+def _moments_update(values, mask, *numbers, **kwargs):
+  return stats.running_moments_update(*numbers, values, mask, **kwargs)
+
+
+def _prior(rng):
+  return *_values(rng), *(np.float32(v) for v in (0.3, 1.1, 2.5))
 
 
 def _pairs(rng):
@@ -84,6 +92,13 @@ ROWS = [
         group=(0, 1), order="invariant", low_precision=(0,), split=(0, 1), split_out=("same",) * 5,
         degenerate=(((*_EMPTY, *_SEEN), _SORTED_SEEN),
                     ((2 ** _RAMP, (_RAMP < 3).astype(np.float32), *_START), _SORTED_SEEN))),
+    Row("running_stats_update[ddof=1]", _update, lambda rng: (*_values(rng), *_moments(rng)), kwargs=dict(ddof=1),
+        stopped=(0,), masked={1: (0,)}, group=(0, 1), order="invariant", split=(0, 1), split_out=("same",) * 5,
+        degenerate=(((*_EMPTY, *_SEEN), _SORTED_SEEN), ((*_ONE, *_START), (1, 0, 2.5, 2.5, 2.5)))),
+    Row("running_moments_update", _moments_update, _prior, stopped=(0, 2, 3, 4), masked={1: (0,)}, group=(0, 1),
+        order="invariant", low_precision=(0,), split=(0, 1), split_out=("same",) * 3,
+        degenerate=(((*_EMPTY, 0.3, 1.1, 1e-4), (0.3, 1.1, 1e-4)), ((*_EMPTY, 0.3, 1.1, 0.0), (0.3, 1.1, 0)),
+                    ((*_ONE, 9.0, 1.0, 0.0), (2.5, 0, 1)))),
     Row("running_std", lambda *numbers: stats.running_std(_record(*numbers)), _moments, grads=(2,),
         degenerate=((_START, (0.0,)), ((7, 0.7, 1e-9, 0.7, 0.7), _zeros), ((1, 3, 0, 3, 3), _zeros),
                     (_SEEN, (1.247219,)))),
