@@ -1,8 +1,8 @@
 """Gradients through the fixed point of an inner learner, by the implicit function theorem.
 
 An inner learner moves its parameters theta along `Delta(theta, phi)` until it is 0; the outer objective J sees phi only
-through the theta where that happens. With `H = dDelta/dtheta`, `A = dDelta/dphi` and `v = dJ/dtheta` the hypergradient is
-`-A^T H^{-T} v`. The inner learner ASCENDS, so that -H is the positive matrix: here `M = damping I - H^T`, and the
+through the theta where that happens. With `H = dDelta/dtheta`, `A = dDelta/dphi` and `v = dJ/dtheta` the hypergradient
+is `-A^T H^{-T} v`. The inner learner ASCENDS, so that -H is the positive matrix: here `M = damping I - H^T`, and the
 hypergradient is `A^T M^{-1} v`. Everything is a pure function of arrays; `losses.tabular` has Delta, H, A and v of a
 tabular policy.
 """
@@ -22,8 +22,8 @@ def neumann_inverse_vector_product_fn(
     num_terms: int = 5) -> PyTree:
   """Approximates `M^{-1} v` by a truncated Neumann series, given only products with M.
 
-  `x = step_size sum_{k=0}^{num_terms} (I - step_size M)^k v`. No term gives `step_size v`, a one-step meta-gradient. The
-  series diverges where `step_size` times the largest eigenvalue of M exceeds 2.
+  `x = step_size sum_{k=0}^{num_terms} (I - step_size M)^k v`. `num_terms=0` gives `step_size v`, a one-step
+  meta-gradient. The series diverges where `step_size` times the largest eigenvalue of M exceeds 2.
 
   Args:
     matvec: `(u) -> M u`, pytrees like `vector`.
@@ -70,7 +70,7 @@ def neumann_inverse_vector_product(
 
   Reference: BARFI, arXiv:2310.19007.
   """
-  matrix, vector = _float32((matrix, vector))
+  matrix, vector = (jnp.asarray(x).astype(jnp.float32) for x in (matrix, vector))
   checks.rank(1, vector=vector)
   checks.shape(vector.shape * 2, matrix=matrix)
   return neumann_inverse_vector_product_fn(lambda u: _product(matrix, u), vector, step_size, num_terms)
@@ -127,7 +127,7 @@ def bilevel_hypergradient(
     step_size: Array | float = 0.1, num_terms: int = 5, damping: Array | float = 1e-2) -> PyTree:
   """Computes `implicit_hypergradient` of any update without a matrix, from its vector-Jacobian products alone.
 
-  The update is evaluated once, and its derivative `num_terms` + 1 times.
+  Memory is that of one differentiated update; time that of `num_terms` + 1 of them.
 
   Args:
     update_fn: `(theta, phi) -> Delta`, differentiable, a pytree like `theta`.
@@ -171,7 +171,8 @@ def _product(matrix: Array, vector: Array) -> Array:
 
 def _system(outer_grad, jac_theta, jac_phi, damping):
   """Checks the shapes and returns v, M and A in float32."""
-  outer_grad, jac_theta, jac_phi, damping = _float32([jnp.asarray(x) for x in (outer_grad, jac_theta, jac_phi, damping)])
+  outer_grad, jac_theta, jac_phi, damping = (
+      jnp.asarray(x).astype(jnp.float32) for x in (outer_grad, jac_theta, jac_phi, damping))
   checks.rank(1, outer_grad=outer_grad)
   checks.shape(outer_grad.shape * 2, jac_theta=jac_theta)
   checks.rank(2, jac_phi=jac_phi)
