@@ -49,7 +49,7 @@ def test_directions(rng):
   _close(got, _direction(theta, states, actions, mask, primary, discount, ent_coef))
   got = losses.outer_objective_gradient(theta, *hidden[:2], mask, hidden[2], discount)
   _close(got, _direction(theta, states, actions, mask, primary, discount, 0, True))
-  got = losses.outer_objective_gradient(theta, *hidden[:2], mask, *hidden[2:3], discount, hidden[3])
+  got = losses.outer_objective_gradient(theta, *hidden[:2], mask, hidden[2], discount, hidden[3])
   _close(got, _direction(theta, states, actions, mask, primary, discount, 0, True, baseline))
   soft = np.where(mask, primary - ent_coef * baseline, 0)
   got = advantages.regularized_returns(hidden[2], hidden[3], mask, discount, ent_coef)
