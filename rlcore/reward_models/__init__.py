@@ -4,12 +4,18 @@ from rlcore.reward_models.design import exprd_design
 from rlcore.reward_models.design import exprd_optimum
 from rlcore.reward_models.design import greedy_active_states
 from rlcore.reward_models.implicit import implicit_process_reward
-from rlcore.reward_models.implicit import ImplicitState
+from rlcore.reward_models.learner import guarded_step
+from rlcore.reward_models.learner import LearnerState
+from rlcore.reward_models.progress import progress_estimator
+from rlcore.reward_models.progress import ProgressState
 
 __all__ = (
-    "ImplicitState",
+    "LearnerState",
+    "ProgressState",
     "exprd_design",
     "exprd_optimum",
     "greedy_active_states",
+    "guarded_step",
     "implicit_process_reward",
+    "progress_estimator",
 )
