@@ -19,7 +19,8 @@ ROWS = contract.all_rows()
 DEVICES = 8
 # The modules whose public functions need a row; a factory (of a reward transform, say) is tested through what it makes.
 ROOMS = (
-    "rlcore.stats", "rlcore.segments", "rlcore.rewards", "rlcore.exploration", "rlcore.advantages", "rlcore.losses")
+    "rlcore.stats", "rlcore.segments", "rlcore.tabular", "rlcore.rewards", "rlcore.exploration", "rlcore.advantages",
+    "rlcore.losses")
 
 rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 

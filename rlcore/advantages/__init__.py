@@ -22,6 +22,7 @@ from rlcore.advantages.steps import thought_advantage
 from rlcore.advantages.temporal import gae
 from rlcore.advantages.temporal import lambda_returns
 from rlcore.advantages.temporal import n_step_returns
+from rlcore.advantages.temporal import regularized_returns
 from rlcore.advantages.temporal import reinforce_pp_returns
 from rlcore.advantages.temporal import reward_to_go
 from rlcore.advantages.temporal import vtrace
@@ -50,6 +51,7 @@ __all__ = (
     "prefix_lcp",
     "prefix_tree",
     "prefix_tree_values",
+    "regularized_returns",
     "reinforce_pp_returns",
     "reward_to_go",
     "reward_weighted_probs",

@@ -15,7 +15,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from rlcore import checks, segments
+from rlcore import checks, segments, stats
 from rlcore.advantages.recurrence import Rule, reverse_recurrence
 from rlcore.types import Array
 
@@ -182,6 +182,33 @@ def reinforce_pp_returns(token_rewards: Array, mask: Array, gamma: Array | float
   token_rewards, = _checked(dict(token_rewards=token_rewards), dict(mask=mask), gamma=gamma)
   keep = mask > 0
   return lax.stop_gradient(reward_to_go(jnp.where(keep, token_rewards, 0), None, jnp.where(keep, gamma, 0)))
+
+
+def regularized_returns(
+    rewards: Array, log_probs: Array, mask: Array, discount: Array | float, ent_coef: Array | float = 0.05) -> Array:
+  """Sums rewards to go minus what the actions' log-probabilities cost, `r - ent_coef log pi`: returns of soft control.
+
+  Unlike `reward_to_go` it discounts by places in the array, masked holes included.
+
+  Args:
+    rewards: `[T]`.
+    log_probs: `[T]`, of the actions taken.
+    mask: `[T]`, > 0 where a step counts.
+    discount: `[]`.
+    ent_coef: `[]`, weight of the entropy.
+
+  Returns:
+    `[T]` float32, 0 where `mask` is not set. NOT stopped, least of all in `log_probs`: the derivative of an update of
+    a policy has this part too.
+
+  Reference: BARFI, arXiv:2310.19007, inner objective.
+  """
+  mask = jnp.asarray(mask)
+  rewards, log_probs = _checked(dict(rewards=rewards, log_probs=log_probs), dict(mask=mask))
+  checks.rank(0, discount=discount, ent_coef=ent_coef)
+  ent_coef = jnp.asarray(ent_coef).astype(jnp.float32)
+  soft = stats.masked(rewards, mask) - ent_coef * stats.masked(log_probs, mask)
+  return stats.masked(reward_to_go(soft, None, discount), mask)
 
 
 def vtrace(

@@ -21,6 +21,9 @@ from rlcore.losses.reward_models import classification_loss
 from rlcore.losses.reward_models import progress_loss
 from rlcore.losses.reward_models import ranking_loss
 from rlcore.losses.reward_models import trajectory_dpo_loss
+from rlcore.losses.tabular import outer_objective_gradient
+from rlcore.losses.tabular import tabular_inner_jacobians
+from rlcore.losses.tabular import tabular_inner_update
 from rlcore.losses.value import value_loss
 
 __all__ = (
@@ -38,11 +41,14 @@ __all__ = (
     "importance_ratio",
     "kl_estimate",
     "kl_exact",
+    "outer_objective_gradient",
     "progress_loss",
     "ranking_loss",
     "reinforce_loss",
     "reinforce_policy_loss",
     "slate_objective",
+    "tabular_inner_jacobians",
+    "tabular_inner_update",
     "trajectory_dpo_loss",
     "truncated_importance_weights",
     "value_loss",

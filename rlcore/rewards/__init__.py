@@ -1,10 +1,16 @@
 """Maps of rewards and their composition."""
 
+from rlcore.rewards.alignment import alignment_reward
+from rlcore.rewards.alignment import learned_discount
 from rlcore.rewards.composite import gated_reward
 from rlcore.rewards.composite import lexicographic_reward
 from rlcore.rewards.composite import mixture
 from rlcore.rewards.composite import only_where
 from rlcore.rewards.composite import weighted_sum
+from rlcore.rewards.design import adaptive_informativeness
+from rlcore.rewards.design import adaptive_weights
+from rlcore.rewards.design import informativeness
+from rlcore.rewards.design import invariance_violation
 from rlcore.rewards.implicit import implicit_step_rewards
 from rlcore.rewards.implicit import normalize_step_rewards
 from rlcore.rewards.implicit import trajectory_scores
@@ -30,6 +36,9 @@ from rlcore.rewards.process import shaped_step_rewards
 from rlcore.rewards.redistribution import predicted_outcome
 from rlcore.rewards.redistribution import redistribution_residual
 from rlcore.rewards.redistribution import spa_step_rewards
+from rlcore.rewards.self_shaping import count_exploration_bonus
+from rlcore.rewards.self_shaping import explors_reward
+from rlcore.rewards.self_shaping import selfrs_update
 from rlcore.rewards.shaping import potential_shaping
 from rlcore.rewards.shaping import with_potential
 from rlcore.rewards.thoughts import capability_reward
@@ -48,20 +57,28 @@ from rlcore.rewards.turns import dense_turn_rewards
 from rlcore.rewards.turns import sparse_turn_rewards
 
 __all__ = (
+    "adaptive_informativeness",
+    "adaptive_weights",
+    "alignment_reward",
     "capability_reward",
     "chain",
     "clip_reward",
     "clip_rewards",
     "clip_to_bounds",
+    "count_exploration_bonus",
     "delta_rewards",
     "dense_turn_rewards",
+    "explors_reward",
     "gated_reward",
     "good_steps",
     "identity",
     "implicit_step_rewards",
+    "informativeness",
+    "invariance_violation",
     "kl_in_reward",
     "kl_penalized_rewards",
     "labels_from_reflections",
+    "learned_discount",
     "length_penalized_reward",
     "lexicographic_reward",
     "meanstd_reward",
@@ -82,6 +99,7 @@ __all__ = (
     "relative_length_reward",
     "renorm",
     "return_upper_bound",
+    "selfrs_update",
     "shaped_step_rewards",
     "slate_step_reward",
     "spa_step_rewards",
