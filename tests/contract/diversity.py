@@ -131,8 +131,8 @@ ROWS = [
         degenerate=(((np.zeros(1), np.ones(1), 0), (0,)), ((np.zeros(3), np.arange(3.0), 2), (2,)),
                     ((np.zeros(6), np.arange(6.0), 5), (3,)), ((np.ones(4), np.array([_NAN, 0, _NAN, 1]), 3), (1,)),
                     ((np.array([_NAN, 0, 1, 2]), np.array([0.0, 0, 2, 1]), 0), (0,)))),
-    Row("select_top", lambda scores, mask: diversity.select_top(scores, 3, mask), lambda rng: (_normal(rng, _N), _mask(rng, _N)),
-        masked={1: (0,)}, group=(0, 1), order="", degenerate=(
+    Row("select_top", lambda scores, mask: diversity.select_top(scores, 3, mask),
+        lambda rng: (_normal(rng, _N), _mask(rng, _N)), masked={1: (0,)}, group=(0, 1), order="", degenerate=(
             ((np.full(3, _NAN), np.zeros(3)), _zeros), ((np.zeros(5), np.array([0, 1, 1, 1, 1])), ([0, 1, 1, 1, 0],)),
             ((np.array([-np.inf, _NAN, 5, -np.inf]), np.array([1, 1, 0, 1])), ([1, 1, 0, 1],)),
             ((np.array([_NAN, -1.0, 1, 0]), np.ones(4)), ([0, 1, 1, 1],)), ((np.zeros(0), np.zeros(0)), _zeros))),
