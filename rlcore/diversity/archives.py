@@ -85,6 +85,7 @@ def insert(
   Reference: MAP-Elites, arXiv:1504.04909.
   """
   cells, descriptors, scores, valid = _candidates(archive, descriptors, scores, mask, cells)
+  archive = jax.lax.stop_gradient(archive)
   capacity, size = archive.scores.shape[0], scores.shape[0]
   cells = jnp.where(valid & (cells >= 0) & (cells < capacity), cells, capacity)
   there = cells < capacity

@@ -71,6 +71,7 @@ def _append(*arrays, **settings):
 
 
 def _empty(like):
+  like = jnp.asarray(like)
   archive = diversity.empty_archive(like, _C, _D)
   return [getattr(archive, name) + 0 * like[0] for name in ("genomes", "descriptors", "mask", "pointer")]
 

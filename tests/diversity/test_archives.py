@@ -159,7 +159,8 @@ def test_outside_the_bounds_and_nan():
   x = np.array([[9, 9], [-9, 1], [np.nan, 1], [np.inf, 1], [0.5, 1.5]])
   cells = diversity.grid_cells(x, *BOUNDS, 2)
   assert cells.tolist() == [3, 1, -1, 3, 3]
-  archive, stored = diversity.insert(diversity.empty_archive(jnp.zeros(()), 4, D), cells, np.arange(5.0), x, np.arange(5.0))
+  archive = diversity.empty_archive(jnp.zeros(()), 4, D)
+  archive, stored = diversity.insert(archive, cells, np.arange(5.0), x, np.arange(5.0))
   assert stored.tolist() == [False, True, False, False, True]  # infinite descriptors have a cell but are not stored
   assert archive.genomes.tolist() == [0, 1, 0, 4]
 
