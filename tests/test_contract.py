@@ -1,4 +1,7 @@
-"""One table, every public function of the pure rooms: see `tests/contract/__init__.py` for what a row promises."""
+"""One table, every public function of the pure rooms and of diversity.
+
+See `tests/contract/__init__.py` for what a row promises.
+"""
 
 import functools
 import importlib
@@ -20,7 +23,7 @@ DEVICES = 8
 # The modules whose public functions need a row; a factory (of a reward transform, say) is tested through what it makes.
 ROOMS = (
     "rlcore.stats", "rlcore.segments", "rlcore.tabular", "rlcore.rewards", "rlcore.exploration", "rlcore.advantages",
-    "rlcore.losses")
+    "rlcore.losses", "rlcore.diversity")
 
 rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 

@@ -1,0 +1,79 @@
+"""MAP-Elites on archives of fixed capacity, beside QDax.
+
+`python -m experiments.bench.archives [--qdax-python=PATH] [--rounds=5]` writes `results/archives.json` beside this file.
+QDax is no dependency of this project: the flag names an interpreter that has it (0.5). Without one it is left out.
+
+All numbers are CPU seconds of one pinned thread for 100 iterations in one program: draw parents from the archive, make
+children along lines, evaluate 100 genes, insert. Each contestant is a process of its own that has compiled and filled
+its archive before; in a round every part is called once in each, in turns, so ratios are taken within a round. QDax has
+one archive, of centroids, found by distance; for it a regular grid is one too.
+"""
+
+import argparse
+import pathlib
+import sys
+
+import numpy as np
+
+from experiments.bench import archive_task as task
+from experiments.bench import language
+from experiments.bench import peers
+from experiments.bench import timing
+from rlcore.training import results
+
+RESULT = pathlib.Path(__file__).parent / "results" / "archives.json"
+PEER_TARGET, RATE_TARGET = 10.0, 1e6  # times QDax, with centroids; evaluations per CPU second, on a grid
+
+
+def compare(seconds: dict[str, dict[str, list[float]]]) -> list[dict]:
+  """Sets the rounds' ratios and rates beside the targets; a target is met by the median."""
+  rows = []
+  for batch, cells in task.SIZES:
+    grid, centroids = (seconds[task.name(kind, batch, cells)] for kind in ("grid", "centroids"))
+    rate = language.spread(batch * task.ITERATIONS / np.array(grid["rlcore"]))
+    rows.append({"part": task.name("grid", batch, cells), "what": "evaluations per CPU second", "value": rate,
+                 "target": f">= {RATE_TARGET:g}", "met": rate["median"] >= RATE_TARGET})
+    if "qdax" in centroids:
+      ratio = language.spread(np.divide(centroids["qdax"], centroids["rlcore"]))
+      rows.append({"part": task.name("centroids", batch, cells), "what": "qdax / rlcore", "value": ratio,
+                   "target": f">= {PEER_TARGET:g}", "met": ratio["median"] >= PEER_TARGET})
+  return rows
+
+
+def start(interpreter: str | None) -> tuple[dict[str, peers.Contestant], dict[str, str]]:
+  """Starts the contestants; returns them and why the other is missing."""
+  contestants = {"rlcore": peers.Contestant(sys.executable, "experiments.bench.peers_archives")}
+  if interpreter is None:
+    return contestants, {"qdax": "no --qdax-python given"}
+  try:
+    contestants["qdax"] = peers.Contestant(interpreter, "experiments.bench.peers_qdax")
+  except (OSError, RuntimeError) as error:
+    print(error, flush=True)
+    return contestants, {"qdax": f"{type(error).__name__}: could not be started in the interpreter given"}
+  return contestants, {}
+
+
+def main():
+  """Measures and writes."""
+  parser = argparse.ArgumentParser(description="Speed of the archives.")
+  parser.add_argument("--qdax-python", help="interpreter that has qdax")
+  parser.add_argument("--rounds", type=int, default=5)
+  flags = parser.parse_args()
+  timing.one_thread()
+  contestants, missing = start(flags.qdax_python)
+  seconds = language.take_turns(contestants, flags.rounds)
+  for contestant in contestants.values():
+    contestant.close()
+  rows = compare(seconds)
+  results.write_result(RESULT, {
+      "unit": f"CPU seconds of one thread for {task.ITERATIONS} iterations", "environment": results.environment(),
+      "rounds": flags.rounds, "contestants": {name: x.versions for name, x in contestants.items()},
+      "left_out": missing, "targets": rows,
+      "seconds": {part: {name: language.spread(x) | {"rounds": [round(s, 4) for s in x]} for name, x in row.items()}
+                  for part, row in seconds.items()}})
+  for row in rows:
+    print(row)
+
+
+if __name__ == "__main__":
+  main()
