@@ -9,7 +9,9 @@ from rlcore.losses.divergences import kl_estimate
 from rlcore.losses.divergences import kl_exact
 from rlcore.losses.importance import importance_ratio
 from rlcore.losses.importance import truncated_importance_weights
+from rlcore.losses.matching import connectivity_loss
 from rlcore.losses.matching import flow_matching_loss
+from rlcore.losses.matching import team_predictability_loss
 from rlcore.losses.policy import cispo_loss
 from rlcore.losses.policy import cispo_policy_loss
 from rlcore.losses.policy import clip_loss
@@ -30,6 +32,7 @@ __all__ = (
     "clip_loss",
     "clip_policy_loss",
     "clipped_surrogate",
+    "connectivity_loss",
     "entropy",
     "flow_matching_loss",
     "importance_ratio",
@@ -39,6 +42,7 @@ __all__ = (
     "reinforce_loss",
     "reinforce_policy_loss",
     "slate_objective",
+    "team_predictability_loss",
     "trajectory_dpo_loss",
     "truncated_importance_weights",
     "value_loss",

@@ -1,10 +1,19 @@
 """Maps of rewards and their composition."""
 
+from rlcore.rewards.attribution import mixed_token_rewards
+from rlcore.rewards.attribution import owen_values
+from rlcore.rewards.attribution import shapley_from_permutations
+from rlcore.rewards.attribution import shapley_values
 from rlcore.rewards.composite import gated_reward
 from rlcore.rewards.composite import lexicographic_reward
 from rlcore.rewards.composite import mixture
 from rlcore.rewards.composite import only_where
 from rlcore.rewards.composite import weighted_sum
+from rlcore.rewards.graphs import connectivity_targets
+from rlcore.rewards.graphs import graph_guided_reward
+from rlcore.rewards.graphs import graph_observe
+from rlcore.rewards.graphs import normalized_laplacian
+from rlcore.rewards.graphs import spectral_distance
 from rlcore.rewards.implicit import implicit_step_rewards
 from rlcore.rewards.implicit import normalize_step_rewards
 from rlcore.rewards.implicit import trajectory_scores
@@ -51,10 +60,13 @@ __all__ = (
     "clip_reward",
     "clip_rewards",
     "clip_to_bounds",
+    "connectivity_targets",
     "delta_rewards",
     "dense_turn_rewards",
     "gated_reward",
     "good_steps",
+    "graph_guided_reward",
+    "graph_observe",
     "identity",
     "implicit_step_rewards",
     "kl_in_reward",
@@ -65,12 +77,15 @@ __all__ = (
     "meanstd_reward",
     "merge_thoughts",
     "minmax_reward",
+    "mixed_token_rewards",
     "mixture",
     "normalize_step_rewards",
+    "normalized_laplacian",
     "on_outcome",
     "on_process",
     "only_where",
     "overlong_reward",
+    "owen_values",
     "ppr_step_rewards",
     "predicted_outcome",
     "principle_score",
@@ -80,9 +95,12 @@ __all__ = (
     "renorm",
     "return_upper_bound",
     "shaped_step_rewards",
+    "shapley_from_permutations",
+    "shapley_values",
     "slate_step_reward",
     "spa_step_rewards",
     "sparse_turn_rewards",
+    "spectral_distance",
     "standardized_reward",
     "stateless",
     "thought_rewards",
