@@ -217,7 +217,7 @@ def split_windows(values: Array, mask: Array, window: int) -> tuple[Array, Array
   Raises:
     ValueError: for a window below 1.
 
-  Reference: ASAF, arXiv:2006.13258, sec. 4 (ASAF-w, its stride the window).
+  Reference: ASAF, arXiv:2006.13258 (ASAF-w, its stride the window).
   """
   if window < 1:
     raise ValueError(f"window={window} must be at least 1")

@@ -5,10 +5,15 @@ from rlcore.losses.aggregate import aggregation_weight
 from rlcore.losses.branching import branch_grpo_loss
 from rlcore.losses.candidates import slate_objective
 from rlcore.losses.divergences import entropy
+from rlcore.losses.divergences import gaussian_kl
 from rlcore.losses.divergences import kl_estimate
 from rlcore.losses.divergences import kl_exact
+from rlcore.losses.imitation import asaf_log_discriminator
+from rlcore.losses.imitation import asaf_loss
 from rlcore.losses.importance import importance_ratio
 from rlcore.losses.importance import truncated_importance_weights
+from rlcore.losses.latents import discovery_loss
+from rlcore.losses.latents import internal_policy_loss
 from rlcore.losses.matching import connectivity_loss
 from rlcore.losses.matching import flow_matching_loss
 from rlcore.losses.matching import team_predictability_loss
@@ -21,11 +26,15 @@ from rlcore.losses.policy import reinforce_loss
 from rlcore.losses.policy import reinforce_policy_loss
 from rlcore.losses.reward_models import progress_loss
 from rlcore.losses.reward_models import trajectory_dpo_loss
+from rlcore.losses.value import dqn_loss
+from rlcore.losses.value import greedy_td_target
 from rlcore.losses.value import value_loss
 
 __all__ = (
     "aggregate",
     "aggregation_weight",
+    "asaf_log_discriminator",
+    "asaf_loss",
     "branch_grpo_loss",
     "cispo_loss",
     "cispo_policy_loss",
@@ -33,9 +42,14 @@ __all__ = (
     "clip_policy_loss",
     "clipped_surrogate",
     "connectivity_loss",
+    "discovery_loss",
+    "dqn_loss",
     "entropy",
     "flow_matching_loss",
+    "gaussian_kl",
+    "greedy_td_target",
     "importance_ratio",
+    "internal_policy_loss",
     "kl_estimate",
     "kl_exact",
     "progress_loss",

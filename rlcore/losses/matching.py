@@ -73,7 +73,7 @@ def team_predictability_loss(predicted: Array, actual: Array, mask: Array) -> Ar
     float32 scalar, the mean over counted steps, ordered pairs of agents and A; 0 where nothing counts and for an agent
     alone.
 
-  Reference: TeamReg, arXiv:1908.02269, eq. 4, here with a mean over A.
+  Reference: TeamReg, arXiv:1908.02269, here with a mean over A.
   """
   predicted, actual, mask = map(jnp.asarray, (predicted, actual, mask))
   checks.rank(3, actual=actual)

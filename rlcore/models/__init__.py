@@ -1,5 +1,6 @@
 """Networks as pure functions of their parameters."""
 
+from rlcore.models.attention import memory_window_mask
 from rlcore.models.decoder import DecoderConfig
 from rlcore.models.decoder import make_decoder
 from rlcore.models.decoder import stack_layers
@@ -18,6 +19,7 @@ __all__ = (
     "make_decoder",
     "make_gru",
     "make_velocity_mlp",
+    "memory_window_mask",
     "MLP",
     "stack_layers",
     "unstack_layers",

@@ -9,6 +9,14 @@ from rlcore.rewards.composite import lexicographic_reward
 from rlcore.rewards.composite import mixture
 from rlcore.rewards.composite import only_where
 from rlcore.rewards.composite import weighted_sum
+from rlcore.rewards.constraints import bootstrap_weight
+from rlcore.rewards.constraints import cost_rate
+from rlcore.rewards.constraints import focus_reward
+from rlcore.rewards.constraints import lagrangian_reward
+from rlcore.rewards.constraints import multiplier_gradient
+from rlcore.rewards.constraints import multiplier_loss
+from rlcore.rewards.constraints import normalized_multipliers
+from rlcore.rewards.constraints import plain_multiplier_update
 from rlcore.rewards.graphs import connectivity_targets
 from rlcore.rewards.graphs import graph_guided_reward
 from rlcore.rewards.graphs import graph_observe
@@ -55,14 +63,17 @@ from rlcore.rewards.turns import dense_turn_rewards
 from rlcore.rewards.turns import sparse_turn_rewards
 
 __all__ = (
+    "bootstrap_weight",
     "capability_reward",
     "chain",
     "clip_reward",
     "clip_rewards",
     "clip_to_bounds",
     "connectivity_targets",
+    "cost_rate",
     "delta_rewards",
     "dense_turn_rewards",
+    "focus_reward",
     "gated_reward",
     "good_steps",
     "graph_guided_reward",
@@ -72,6 +83,7 @@ __all__ = (
     "kl_in_reward",
     "kl_penalized_rewards",
     "labels_from_reflections",
+    "lagrangian_reward",
     "length_penalized_reward",
     "lexicographic_reward",
     "meanstd_reward",
@@ -79,13 +91,17 @@ __all__ = (
     "minmax_reward",
     "mixed_token_rewards",
     "mixture",
+    "multiplier_gradient",
+    "multiplier_loss",
     "normalize_step_rewards",
     "normalized_laplacian",
+    "normalized_multipliers",
     "on_outcome",
     "on_process",
     "only_where",
     "overlong_reward",
     "owen_values",
+    "plain_multiplier_update",
     "ppr_step_rewards",
     "predicted_outcome",
     "principle_score",

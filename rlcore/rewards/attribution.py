@@ -31,7 +31,7 @@ def shapley_values(coalition_values: Array, num_players: int) -> Array:
   Raises:
     ValueError: for fewer than 0 players.
 
-  Reference: SCAR, arXiv:2505.20417, sec. 3; L. Shapley, A Value for n-Person Games (1953), eq. 13.
+  Reference: SCAR, arXiv:2505.20417; L. Shapley, A Value for n-Person Games (1953).
   """
   if num_players < 0:
     raise ValueError(f"num_players={num_players} must be at least 0")
