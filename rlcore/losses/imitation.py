@@ -35,7 +35,7 @@ def asaf_log_discriminator(new_log_probs: Array, old_log_probs: Array, mask: Arr
 def asaf_loss(
     expert_new: Array, expert_old: Array, expert_mask: Array, learner_new: Array, learner_old: Array,
     learner_mask: Array, *, axis_name: AxisName = None) -> Array:
-  """Trains the policy as the discriminator that it is part of: `-log D` of expert windows, `-log(1 - D)` of learner ones.
+  """Trains the policy as a part of its own discriminator: `-log D` of expert windows, `-log(1 - D)` of learner ones.
 
   A window is a whole trajectory, a piece of one (`segments.split_windows`) or a single transition (ASAF-1).
 

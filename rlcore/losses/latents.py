@@ -1,4 +1,4 @@
-"""Losses of a policy that acts by latent codes, which it holds for a while: their discovery, and learning to choose them."""
+"""Losses of a policy that acts by latent codes and holds them for a while: how codes are discovered, and chosen."""
 
 import jax
 import jax.numpy as jnp

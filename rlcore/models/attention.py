@@ -12,18 +12,13 @@ def memory_window_mask(length: int, window: int) -> Array:
 
   Args:
     length: static, T.
-    window: static, at least 1.
+    window: static; with one below 1 nothing is seen.
 
   Returns:
     `[T, T]` bool, True where row i sees column j.
 
-  Raises:
-    ValueError: for a window below 1, with which a row would see nothing.
-
   Reference: Exploitation is all you need, arXiv:2508.01287 (agent memory).
   """
-  if window < 1:
-    raise ValueError(f"window={window} must be at least 1: every place sees itself")
   places = jnp.arange(length)
   back = places[:, None] - places
   return (back >= 0) & (back < window)

@@ -100,7 +100,7 @@ def test_coalitions_of_text():
 
 
 def test_bad_input_is_named():
-  with pytest.raises(AssertionError, match=r"rewards.shapley_values: coalition_values has shape \(7,\), expected \(8,\)"):
+  with pytest.raises(AssertionError, match=r"shapley_values: coalition_values has shape \(7,\), expected \(8,\)"):
     rewards.shapley_values(np.zeros(7), 3)
   with pytest.raises(ValueError, match="num_players=-1"):
     rewards.shapley_values(np.zeros(1), -1)

@@ -51,7 +51,8 @@ def test_a_walk_builds_the_graph(seed):
   want = np.zeros((_N, _N))
   for pair, count in edges.items():
     want[pair] = count
-  np.testing.assert_array_equal(adjacency[:len(want_nodes), :len(want_nodes)], want[:len(want_nodes)][:, :len(want_nodes)])
+  size = len(want_nodes)
+  np.testing.assert_array_equal(adjacency[:size, :size], want[:size, :size])
 
 
 def test_ties_free_slots_and_what_is_no_node():
