@@ -22,3 +22,12 @@ def memory_window_mask(length: int, window: int) -> Array:
   places = jnp.arange(length)
   back = places[:, None] - places
   return (back >= 0) & (back < window)
+
+
+def causal_mask(counted: Array, queries: int) -> Array:
+  """Which of the places `[B, S]` each of the last `queries` places sees: `[B, 1, queries, S]`."""
+  length = counted.shape[-1]
+  own = jnp.arange(length - queries, length)[:, None]
+  places = jnp.arange(length)
+  # a place that is masked out may look at itself: its row of the softmax must not be empty
+  return ((places <= own) & counted[:, None, :] | (places == own))[:, None]
