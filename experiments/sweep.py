@@ -44,7 +44,8 @@ SEEDS = flags.DEFINE_list("seeds", None, "Seeds of every point that names none; 
 METRICS = flags.DEFINE_list("metrics", None, 'What to tabulate, "reduction:key"; default mean and tail of the '
                                              "progress metric.")
 JOBS = flags.DEFINE_integer("jobs", 1, "Processes at a time.")
-SLURM = flags.DEFINE_list("slurm", None, "Submit with these parameters of submitit, key=value.")
+SLURM = flags.DEFINE_list("slurm", None, "Submit with these parameters of sbatch (partition, qos ...) or "
+                                      "submitit (timeout_min, mem_gb, cluster=local ...), key=value.")
 GROUP = flags.DEFINE_integer("group", None, "Run only this group of runs, in this process (what the others start).")
 
 flags.adopt_module_key_flags(launch)
@@ -226,21 +227,33 @@ def _run_slurm(commands: Sequence[list[str]], paths: Sequence[pathlib.Path], wor
     import submitit
   except ModuleNotFoundError as error:
     raise RunError("--slurm needs submitit: pip install 'rlcore[slurm]'") from error
-  executor = submitit.AutoExecutor(folder=workdir / "slurm")
-  executor.update_parameters(name="rlcore-sweep", **dict(_parameter(text) for text in SLURM.value))
+  parameters = dict(_parameter(text) for text in SLURM.value)
+  try:
+    executor = submitit.AutoExecutor(folder=workdir / "slurm", cluster=parameters.pop("cluster", "slurm"))
+    executor.update_parameters(**({"name": "rlcore-sweep"} | parameters))
+  except (NameError, RuntimeError, TypeError, ValueError) as error:
+    raise RunError(f"--slurm: {error} (cluster=local runs the groups on this machine)") from error
   jobs = [executor.submit(submitit.helpers.CommandFunction(command, cwd=os.getcwd())) for command in commands]
-  console.print(f"submitted {len(jobs)} Slurm jobs, logs in {workdir / 'slurm'}")
-  for i, (slurm_job, path) in enumerate(zip(jobs, paths, strict=True)):
-    slurm_job.result()
-    if not path.exists():
-      raise RunError(f"group {i} left no result; see {workdir / 'slurm'}")
-    console.print(f"group {i} done")
+  console.print(f"submitted {format_count(len(jobs), 'job')}, logs in {workdir / 'slurm'}")
+  failed = []
+  for i, (own, path) in enumerate(zip(jobs, paths, strict=True)):
+    if own.exception() is None and path.exists():
+      console.print(f"group {i} done")
+    else:
+      failed.append(f"group {i} failed; see {own.paths.stderr}: {_last_line(own.paths.stderr)}")
+      console.print(failed[-1], soft_wrap=True)
+  if failed:  # after the others, whose results are kept
+    raise RunError(failed[0])
+
+
+_COMMON = ("cluster", "name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
 
 
 def _parameter(text: str) -> tuple[str, Any]:
   name, equals, value = text.partition("=")
   if not equals:
     raise RunError(f"--slurm takes key=value, not {text!r}")
+  name = name if name in _COMMON or name.startswith(("slurm_", "local_")) else f"slurm_{name}"
   return name, int(value) if value.lstrip("-").isdigit() else value
 
 
@@ -262,10 +275,13 @@ def _show(rows: Sequence[Mapping[str, Any]], console: rich.console.Console):
     points.setdefault(tuple(str(row.get(key, "-")) for key in settings), []).append(row)
   table = rich.table.Table(*settings, "seeds", *metrics, box=None, header_style="bold", pad_edge=False)
   for point, own in points.items():
-    spread = lambda metric: np.std([row[metric] for row in own], ddof=1) if len(own) > 1 else np.nan
-    mean = lambda metric: np.mean([row[metric] for row in own])
-    table.add_row(*point, str(len(own)), *(f"{mean(metric):.4f} ± {spread(metric):.4f}" for metric in metrics))
+    table.add_row(*point, str(len(own)), *(_spread([row[metric] for row in own]) for metric in metrics))
   console.print(table)
+
+
+def _spread(values: Sequence[float]) -> str:
+  deviation = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
+  return f"{np.mean(values):.4f}{deviation}"
 
 
 if __name__ == "__main__":

@@ -371,6 +371,7 @@ class Experiment(NamedTuple):
     examples: `(state) -> list[Example]` on the host, or None.
     jittable: False where `update` calls host code (it is then made of jitted stages itself).
     inspection: of a language experiment, its groups to look at (`experiments.microscope`), or None.
+    preparation: what `init` does where that takes long (fits, say); shown before it, for it has no progress bar.
     unit: what the metric `tokens` counts, as the progress line names it.
   """
 
@@ -381,4 +382,5 @@ class Experiment(NamedTuple):
   examples: Callable[[PyTree], list[Example]] | None = None
   jittable: bool = True
   inspection: Inspection | None = None
+  preparation: str = ""
   unit: str = "tokens"

@@ -1,8 +1,10 @@
 """SPA: a progress estimator redistributes the outcome over the steps, and actions that work earn a bonus (2505.20732).
 
 PPO in the household. Before it, inside `init`: the policy clones a scripted agent and explores, and on this exploration
-the estimator is fitted (long, and briefly), like a critic for the arm that takes it. The arms differ in floats alone:
-`outcome_coef`, `alpha`, `beta`, `uniform_coef`, `critic_coef`, `brief_coef`.
+the estimator is fitted (long, and briefly), like a critic for the arm that takes it. From there the estimator is the
+state of a reward transform, in the same jitted update as the policy: frozen as in the paper, or learning from the
+episodes of the updates. The arms differ in floats alone: `outcome_coef`, `alpha`, `beta`, `uniform_coef`,
+`critic_coef`, `brief_coef`, `learn.every`, `learn.steps`.
 """
 
 import functools
@@ -11,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from rlcore import advantages, losses, models, policies, rewards, stats
+from rlcore import advantages, losses, models, policies, reward_models, rewards, stats
 from rlcore.envs import household
 from rlcore.training import control, fitting
 from rlcore.training import state as state_lib
-from rlcore.types import Array, Experiment, Metrics, PyTree, Rewards, RewardTransform, Trajectory, World
+from rlcore.types import Array, Experiment, Metrics, PyTree, Rewards, Trajectory, World
 
 
 def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
@@ -25,13 +27,19 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
   goals = household.draw_goals(jax.random.fold_in(jax.random.key(config.seed), 1), num_goals=config.num_goals)
   estimator = models.MLP(config.hidden, 1)
   contributions = lambda params, observation: estimator.apply(params, observation)[..., 0]
+  learning = reward_models.progress_estimator(
+      lambda params, episode: contributions(params, episode.info["observation"]),
+      lambda key: estimator.init(key, jnp.zeros(world.observation_size)),
+      state_lib.make_optimizer(config.learn.lr, max_grad_norm=None), pay=functools.partial(step_rewards, config=config),
+      every=config.learn.every, steps=config.learn.steps, axis_name=control.GROUPS)
   credit = dict(gamma=1.0, lam=config.lam)
   agent = policies.make_actor_critic(world, hidden=config.hidden)
   experiment = control.make_control_experiment(control.ControlParts(
       agent=agent,
       instances=lambda key: some_goals(key, goals, config.episodes),
       optimizer=state_lib.make_optimizer(config.lr, max_grad_norm=None),
-      reward_transform=rewards.chain(redistribution(contributions, config), rewards.kl_in_reward(config.kl_coef)),
+      # The last one does nothing, but its place in the state holds what `init` prepares.
+      reward_transform=rewards.chain(learning, rewards.kl_in_reward(config.kl_coef), rewards.identity()),
       advantage_estimator=functools.partial(advantages.gae_advantages, **credit),
       value_target=functools.partial(advantages.gae_returns, **credit),
       policy_loss=functools.partial(losses.clip_policy_loss, clip_high=None),
@@ -45,8 +53,8 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
     seen, held_out = (jax.tree.map(lambda x: x[part], explored) for part in (
         slice(config.explore.seen), slice(config.explore.seen, None)))
     loss = functools.partial(estimator_loss, contributions)
-    fresh = estimator.init(keys[3], explored.observation[0])
-    fitted = {name: adam(loss, fresh, seen, keys[3], config[name]) for name in ("long", "brief")}
+    start = learning.init(keys[3], None)
+    fitted = {name: adam(loss, start.learner.params, seen, keys[3], config[name]) for name in ("long", "brief")}
     critic = adam(functools.partial(critic_loss, agent), params, seen, keys[4], config.long)["value"]
     gain, mask, observation = gains(world, params, goals, config, keys[5])
     measured = {"outcome_variance": jnp.var(jax.vmap(control.total_reward)(held_out))}
@@ -54,20 +62,29 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
       said = contributions(own, observation)
       measured |= {f"{name}/mse": loss(own, held_out), f"{name}/attribution": stats.spearman_correlation(
           said.reshape(-1), gain.reshape(-1), mask.reshape(-1))}
-    own = {"estimators": fitted, "critic": critic, "residual": jnp.zeros(()), "measured": measured}
-    return state.replace(params=params, ref_params=params, reward_state=(own, ()))
+    start = start.replace(learner=start.learner.replace(params=fitted["long"]))
+    prepared = {"brief": fitted["brief"], "critic": critic, "measured": measured}
+    return state.replace(params=params, ref_params=params, reward_state=(start, (), prepared))
 
   def update(state):
-    own = state.reward_state[0]
-    weight = jnp.where(state.step == 0, config.critic_coef, 0.0)  # not in `init`, which all arms share
-    value = jax.tree.map(lambda fresh, fitted: fresh + weight * (fitted - fresh), state.params["value"], own["critic"])
-    state, metrics = experiment.update(state.replace(params=state.params | {"value": value}))
-    return state, metrics | {"residual": state.reward_state[0]["residual"]}
+    estimator, kl, prepared = state.reward_state
+    first = jnp.where(state.step == 0, 1.0, 0.0)  # the arms take their own here, for all share `init`
+    value = mixed(state.params["value"], prepared["critic"], first * config.critic_coef)
+    params = mixed(estimator.learner.params, prepared["brief"], first * config.brief_coef)
+    estimator = estimator.replace(learner=estimator.learner.replace(params=params))
+    state, metrics = experiment.update(
+        state.replace(params=state.params | {"value": value}, reward_state=(estimator, kl, prepared)))
+    return state, metrics | {"residual": state.reward_state[0].residual}
 
   def evaluate(state):
-    return experiment.evaluate(state) | state.reward_state[0]["measured"]
+    return experiment.evaluate(state) | state.reward_state[2]["measured"]
 
-  return Experiment(init, update, evaluate)
+  return Experiment(init, update, evaluate, preparation="cloning, exploration, fits of estimators and critic")
+
+
+def mixed(own: PyTree, other: PyTree, weight: Array) -> PyTree:
+  """Moves parameters to others: not at all with weight 0, all the way with 1."""
+  return jax.tree.map(lambda a, b: a + weight * (b - a), own, other)
 
 
 def some_goals(key: Array, goals: household.Goal, count: int) -> household.Goal:
@@ -83,19 +100,12 @@ def play(rollout, params: PyTree, key: Array, goals: household.Goal, count: int)
       params, jax.random.split(play_key, count), some_goals(goal_key, goals, count))
 
 
-def redistribution(contributions, config: ml_collections.ConfigDict) -> RewardTransform:
-  """Makes the transform from an outcome to step rewards; the estimator and the last residual are in its state."""
-  def apply(group: Rewards, batch: Trajectory, state):
-    said = {name: contributions(own, batch.info["observation"]) for name, own in state["estimators"].items()}
-    parts = said["long"] + config.brief_coef * (said["brief"] - said["long"])
-    pay = lambda c, g, mask: rewards.spa_step_rewards(c, g, mask, config.alpha, config.beta)
-    even = config.uniform_coef * group.outcome / jnp.maximum(jnp.sum(batch.mask, -1), 1)
-    process = jax.vmap(pay)(parts, batch.info["grounded"], batch.mask) + even[:, None] * batch.mask
-    residual = jax.vmap(rewards.redistribution_residual)(parts, batch.mask, group.outcome)
-    state = state | {"residual": jax.lax.pmean(jnp.mean(residual), control.GROUPS)}
-    return group.replace(outcome=config.outcome_coef * group.outcome, process=process), state
-
-  return RewardTransform(lambda key, example: (), apply)  # `init` of the experiment fills the state in
+def step_rewards(group: Rewards, parts: Array, batch: Trajectory, *, config: ml_collections.ConfigDict) -> Rewards:
+  """Mixes the rewards of an arm from contributions `[G, T]`, the bonus, and the outcome, whole or spread evenly."""
+  pay = lambda c, g, mask: rewards.spa_step_rewards(c, g, mask, config.alpha, config.beta)
+  even = config.uniform_coef * group.outcome / jnp.maximum(jnp.sum(batch.mask, -1), 1)
+  process = jax.vmap(pay)(parts, batch.info["grounded"], batch.mask) + even[:, None] * batch.mask
+  return group.replace(outcome=config.outcome_coef * group.outcome, process=process)
 
 
 def describe(raw: Rewards, paid: Rewards, episodes: Trajectory, advantage: Array) -> Metrics:

@@ -4,8 +4,12 @@ from collections.abc import Callable, Sequence
 import math
 import threading
 from typing import Any, NamedTuple
+import warnings
 
 from rlcore.assistants.client import ChatClient, Messages
+
+_ENOUGH = 20  # answers, none of which can be read, after which it is said while the run goes on
+_SHOWN = 160  # characters of such an answer
 
 
 class Request(NamedTuple):
@@ -81,12 +85,22 @@ class ChatJudge:
       tolerant: whether a request that failed for good gets the neutral score too, in place of an error.
     """
     self.client, self._parse, self._neutral, self._tolerant = client, parse, neutral, tolerant
-    self._lock, self._unparsable = threading.Lock(), 0
+    self._lock, self._unparsable, self._answered, self._unread = threading.Lock(), 0, 0, ""
 
   @property
   def totals(self) -> dict[str, int]:
     """Counts of the client (see `ChatClient.totals`) and `unparsable`, the answers that could not be read."""
     return self.client.totals | {"unparsable": self._unparsable}
+
+  @property
+  def answered(self) -> int:
+    """How many answers there were, read or not, from the cache or not."""
+    return self._answered
+
+  @property
+  def unreadable(self) -> str:
+    """The latest answer that could not be read, on one line and shortened; "" for none."""
+    return self._unread
 
   def __call__(self, requests: Sequence[Request]) -> list[Judgement]:
     """Judges each request.
@@ -98,7 +112,19 @@ class ChatJudge:
     judgements = [Judgement(self._neutral, False) if text is None else
                   _judge((request.parse or self._parse)(text), text, self._neutral)
                   for request, text in zip(requests, texts)]
-    unreadable = sum(text is not None and not j.parsed for text, j in zip(texts, judgements))
+    answers = [(text, judgement.parsed) for text, judgement in zip(texts, judgements) if text is not None]
+    unread = [text for text, parsed in answers if not parsed]
     with self._lock:
-      self._unparsable += unreadable
+      hopeful = self._answered < _ENOUGH or self._unparsable < self._answered
+      self._unparsable, self._answered = self._unparsable + len(unread), self._answered + len(answers)
+      self._unread = _shortened(unread[-1]) if unread else self._unread
+      hopeless = self._answered >= _ENOUGH and self._unparsable == self._answered
+    if hopeful and hopeless:
+      warnings.warn(f"none of the first {self._answered} answers of {self.client.model} could be read; the latest: "
+                    f"{self._unread!r}")
     return judgements
+
+
+def _shortened(text: str) -> str:
+  line = " ".join(text.split())
+  return line if len(line) <= _SHOWN else f"{line[:_SHOWN // 2]} ... {line[-_SHOWN // 2:]}"

@@ -2,22 +2,14 @@
 
 from collections.abc import Callable
 
-from flax import struct
 import jax
 import jax.numpy as jnp
 import optax
 
 from rlcore import rewards as reward_lib
 from rlcore import stats
+from rlcore.reward_models import learner
 from rlcore.types import Array, PyTree, RewardTransform, Trajectory
-
-
-@struct.dataclass
-class ImplicitState:
-  """The reward model: its parameters `params` and the state `opt_state` of their optimiser."""
-
-  params: PyTree
-  opt_state: PyTree
 
 
 def implicit_process_reward(
@@ -46,32 +38,26 @@ def implicit_process_reward(
     axis_name: mapped axes over the groups of a batch; gradients are averaged over them, the scale spans them.
 
   Returns:
-    The transform; its state is an `ImplicitState`.
+    The transform; its state is a `LearnerState`.
 
   Reference: OPRL / iStar, arXiv:2509.19199, sec. 3.
   """
   def init(key, example):
     del example
-    params = init_params(key)
-    return ImplicitState(params, optimizer.init(params))
+    return learner.start(init_params(key), optimizer)
 
   def apply(rewards, batch, state):
     steps = jnp.arange(batch.mask.shape[1])
+    shown = learner.without_junk(batch)
 
     def loss_and_rewards(params):
       def one(episode):
         return reward_lib.implicit_step_rewards(
             log_probs(params, episode), episode.log_prob_old, steps, episode.mask, steps.size, beta)
-      step_rewards = jax.vmap(one)(batch)
+      step_rewards = jax.vmap(one)(shown)
       return loss(step_rewards, batch.mask, rewards.outcome), step_rewards
 
-    (_, step_rewards), gradient = jax.value_and_grad(loss_and_rewards, has_aux=True)(state.params)
-    if axis_name is not None:
-      gradient = jax.lax.pmean(gradient, axis_name)
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-    after = ImplicitState(optax.apply_updates(state.params, updates), opt_state)
-    finite = jnp.isfinite(optax.global_norm(gradient))
-    state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
+    state, step_rewards, _ = learner.guarded_step(loss_and_rewards, optimizer, state, axis_name=axis_name)
     process = reward_lib.normalize_step_rewards(step_rewards, batch.mask, axis_name=axis_name)
     return rewards.replace(process=process), state
 

@@ -83,6 +83,7 @@ def reports() -> list[str]:
     total = judge.totals
     if any(total.values()):
       counts = ", ".join(f"{total[name]} {name}" for name in ("calls", "cached", "retried", "failed"))
-      lines.append(f"judge {judge.client.model} at {judge.client.base_url}: {counts}; {total['unparsable']} answers "
-                   "could not be read and count as neutral")
+      lines.append(f"judge {judge.client.model} at {judge.client.base_url}: {counts}; {total['unparsable']} of "
+                   f"{judge.answered} answers could not be read and count as neutral"
+                   + (f", the latest: {judge.unreadable!r}" if judge.unreadable else ""))
   return lines

@@ -1,6 +1,7 @@
 """Data parallelism: by `jit` over a mesh, or by `pmap`; the numbers are those of one device."""
 
 from collections.abc import Callable
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,13 @@ def constrain_to(mesh: Mesh) -> Callable[[PyTree], PyTree]:
   prompts or groups and sums the gradients.
   """
   sharding = NamedSharding(mesh, PartitionSpec(DATA))
-  return lambda tree: jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, sharding), tree)
+
+  def spread(x):
+    if x.shape[0] % mesh.size:  # the compiler would leave it whole on every device, without a word
+      warnings.warn(f"{x.shape[0]} prompts or groups cannot be spread over {mesh.size} devices: each handles all of them")
+    return jax.lax.with_sharding_constraint(x, sharding)
+
+  return lambda tree: jax.tree.map(spread, tree)
 
 
 def own_share(tree: PyTree, axis_name: str | None, what: str = "entries") -> PyTree:

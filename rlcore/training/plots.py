@@ -156,10 +156,11 @@ def plot_arms(axes: Axes, curves: Mapping[str, np.ndarray], *, title: str, y_lab
     colour, dash = COLOURS[i % len(COLOURS)], ("-", "--", ":")[i // len(COLOURS) % 3]
     steps = first_step + stride * np.arange(values.shape[1]) if costs is None else costs[name]
     axes.fill_between(steps, np.nanmin(values, 0), np.nanmax(values, 0), color=colour, alpha=band, linewidth=0)
-    axes.plot(steps, np.nanmean(values, 0), dash, color=colour, linewidth=1.8, label=f"{name} (mean, min-max)")
-  below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2) if len(curves) > FEW_ARMS else {}
-  axes.legend(fontsize=7 if below else 8, frameon=False, **below)
-  _tidy(axes, title, y_label)
+    axes.plot(steps, np.nanmean(values, 0), dash, color=colour, linewidth=1.8, label=name)
+  below = dict(loc="upper left", bbox_to_anchor=(-0.12, -0.18), ncols=2, columnspacing=1)
+  many = len(curves) > FEW_ARMS
+  axes.legend(fontsize=7 if many else 8, frameon=False, **(below if many else {}))
+  _tidy(axes, title, f"{y_label}, mean and range of seeds" if y_label else "mean and range of seeds")
   axes.set_xlabel(x_label, fontsize=8, color="0.35")
 
 

@@ -53,7 +53,7 @@ class Progress:
     if self._live is not None:
       self._task = self._live.add_task(name, total=total, completed=done, text="compiling ...")
     else:
-      self._say(f"{name}: {total} updates" + (f", {done} done" if done else ""))
+      self._say(f"{name}: {total} updates" + (f", {done} done" if done else "") + " (the first ones compile)")
       self._last_line = -PLAIN_SECONDS  # the first chunk is always told
 
   def advance(self, count: int, metrics: Mapping[str, float], seconds: float):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from rlcore.reward_models import learner
 from rlcore.types import Array, Metrics, PyTree
 
 
@@ -124,10 +125,18 @@ def accumulate(
 
   def piece(part):
     weight = jnp.asarray(weight_fn(part), jnp.float32)
-    (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, part)
+    if axis_name is None:
+      (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, part)
+      grads = jax.tree.map(lambda x: x * weight, grads)
+    else:  # the weight goes before the derivative, which may sum over the devices already
+      def weighted(params):
+        loss, metrics = loss_fn(params, part)
+        return loss * weight, (loss, metrics)
+      grads, (loss, metrics) = jax.grad(weighted, has_aux=True)(params)
     largest = {name: jnp.where(weight > 0, x, -jnp.inf) for name, x in metrics.items() if is_max(name)}
     means = {name: x for name, x in metrics.items() if name not in largest}
-    return jax.tree.map(lambda x: x * weight, Gradient(loss, grads, means)), weight, largest
+    loss, means = jax.tree.map(lambda x: x * weight, (loss, means))
+    return Gradient(loss, grads, means), weight, largest
 
   def add(carry, part):
     *sums, largest = piece(part)
@@ -142,6 +151,8 @@ def accumulate(
     (total, weight, largest), _ = jax.lax.scan(add, (*full(tuple(sums), 0), full(largest, -jnp.inf)), parts)
   if axis_name is not None:
     total, weight = jax.lax.psum((total, weight), axis_name)
+    copies = learner.gradient_copies(axis_name)
+    total = total._replace(grads=jax.tree.map(lambda x: x / copies.astype(x.dtype), total.grads))
     largest = jax.lax.pmax(largest, axis_name)
   loss, grads, means = jax.tree.map(lambda x: x / jnp.where(weight > 0, weight, 1.0), total)
   return Gradient(loss, grads, means | {name: jnp.where(weight > 0, x, 0.0) for name, x in largest.items()})

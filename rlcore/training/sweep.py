@@ -188,6 +188,7 @@ class LaneRunner:
         keep(i, histories[-1])
       return histories
     self._warmup_steps = experiment.warmup.steps if experiment.warmup else 0
+    self._preparation = experiment.preparation
     starts = self._start_states(values, seeds, label)
     lots = [np.arange(len(lanes))[i:i + self._width] for i in range(0, len(lanes), self._width)]
     histories = []
@@ -242,11 +243,13 @@ class LaneRunner:
     return lambda index: jax.tree.map(lambda x: x[place[index]], states)
 
   def _start(self, values: np.ndarray, seeds: np.ndarray, label: str) -> PyTree:
+    count = format_count(len(np.unique(seeds)), "seed")
+    if self._preparation and self._progress is not None:
+      self._progress.message(f"{label}: preparing {count}: {self._preparation}")
     state = self._init(values, seeds)
     if not self._warmup_steps:
       return state
-    label = f"{label}: warm-up of {format_count(len(np.unique(seeds)), 'seed')}"
-    return self._run_stage(self._warm_up, values, seeds, state, self._warmup_steps, label)[0]
+    return self._run_stage(self._warm_up, values, seeds, state, self._warmup_steps, f"{label}: warm-up of {count}")[0]
 
   def _run_lot(self, values: np.ndarray, seeds: np.ndarray, state: PyTree, label: str) -> LaneHistory:
     evaluate = lambda: jax.device_get(self._evaluate(values, seeds, state)) if self._with_evaluation else {}

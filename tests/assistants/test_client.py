@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 import time
+import warnings
 
 import pytest
 
@@ -256,6 +257,21 @@ def test_settings_that_cannot_be_are_refused(settings, message):
   with pytest.raises(ValueError, match=message) as error:
     ChatClient(**(dict(base_url="http://h/v1", model="m") | settings))
   assert "pw" not in str(error.value) and "s3" not in str(error.value)
+
+
+def test_a_judge_that_no_answer_can_be_read_of_is_told_once():
+  with serve(lambda number, payload: Answer(f"the {'very ' * 50} end")) as server:
+    judge = ChatJudge(_client(server), prompts.parse_sign)
+    with warnings.catch_warnings(record=True) as told:
+      warnings.simplefilter("always")
+      for batch in range(4):
+        judge([Request(_ask(f"{batch} {i}")) for i in range(8)])
+  assert [str(w.message)[:39] for w in told] == ["none of the first 24 answers of m could"]
+  assert judge.answered == 32 and judge.unreadable.startswith("the very") and judge.unreadable.endswith("very end")
+  with serve(lambda number, payload: Answer("<score>1</score>" if number == 0 else "hm")) as server:
+    with warnings.catch_warnings():
+      warnings.simplefilter("error")
+      ChatJudge(_client(server), prompts.parse_sign)([Request(_ask(str(i))) for i in range(40)])
 
 
 def test_a_judge_counts_what_it_cannot_read():

@@ -84,6 +84,22 @@ def test_a_copy_of_the_policy_pays_nothing_and_learns_all_the_same(batch):
   assert np.any(after.params != state.params)
 
 
+@pytest.mark.parametrize("junk", [np.nan, np.inf, -1e30])
+def test_junk_behind_the_mask_changes_nothing(junk):
+  """Not even in what the model reads, whose gradient is 0 there."""
+  rng = np.random.default_rng(1)
+  mask = (rng.random((G, T)) < 0.6).astype(np.float32)
+  seen, other = rng.normal(size=(G, T, A)).astype(np.float32), np.zeros((G, T), np.float32)
+  make = reward_models.implicit_process_reward(
+      lambda params, episode: episode.observation @ params, lambda key: jnp.ones(A), optax.sgd(LR),
+      losses.trajectory_dpo_loss)
+  state, apply = make.init(None, None), jax.jit(make.apply)
+  learn = lambda seen: apply(Rewards(jnp.array([1.0, 0, 0, 1])), Trajectory(*[seen] + [other] * 6, mask), state)
+  want, got = learn(seen), learn(np.where(mask[..., None] > 0, seen, np.float32(junk)))
+  jax.tree.map(np.testing.assert_array_equal, got, want)
+  assert np.any(want[1].params != state.params)
+
+
 def test_no_pair_no_update(batch):
   state = transform().init(jax.random.key(0), None)
   _, after = run((Rewards(jnp.ones((B, G))), batch[1]), state)

@@ -94,6 +94,27 @@ def test_a_run_writes_everything_and_learns(tmp_path, draws):
   assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_long_initialisation_is_told_before_it(tmp_path, capsys):
+  config = make_config(steps=1)
+  experiment = toy.make_experiment(config)._replace(preparation="a fit")
+  loop.run(experiment, config, tmp_path)
+  assert capsys.readouterr().out.startswith("preparing: a fit\n")
+
+
+def test_updates_without_any_credit_are_told(tmp_path, capsys):
+  config = make_config(steps=6, log_every=2)
+  experiment = toy.make_experiment(config)
+
+  def update(state, zero_until):
+    new, metrics = experiment.update(state)
+    return new, metrics | {"advantage_abs": jnp.where(state["step"] < zero_until, 0.0, 0.5)}
+
+  last = experiment.warmup.steps + 5 if experiment.warmup else 5  # the last of all updates
+  for zero_until, told in ((10**6, True), (last, False)):
+    loop.run(experiment._replace(update=lambda state, z=zero_until: update(state, z)), config, tmp_path / str(told))
+    assert ("the advantages were 0 in all of 6 updates" in capsys.readouterr().out) == told
+
+
 def test_host_code_gives_the_same_numbers(tmp_path):
   train(tmp_path / "jitted", steps=12)
   train(tmp_path / "host", steps=12, jittable=False)

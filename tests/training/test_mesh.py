@@ -1,6 +1,7 @@
 """Shares of devices: each gets its own slice, and together they are the whole."""
 
 import functools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -37,3 +38,12 @@ def test_what_the_devices_do_not_divide_is_named():
     on_devices(functools.partial(mesh.own_share, axis_name="d", what="groups"), np.zeros((12, 2)))
   with pytest.raises(ValueError, match="9 devices asked for, but only 8 are here"):
     mesh.make_mesh(9)
+
+
+def test_what_a_mesh_does_not_divide_is_told():
+  spread = jax.jit(mesh.constrain_to(mesh.make_mesh()))
+  with pytest.warns(UserWarning, match="12 prompts or groups cannot be spread over 8 devices"):
+    jax.block_until_ready(spread(jnp.zeros((12, 2))))
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    assert len(spread(jnp.zeros((16, 2))).addressable_shards[0].data) == 2

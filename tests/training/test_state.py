@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 import numpy as np
 import optax
 import pytest
@@ -37,14 +38,23 @@ def test_accumulation_equals_one_go(microbatches):
     np.testing.assert_allclose(got.grads[name], grads[name], rtol=1e-5)
 
 
-def test_accumulation_over_devices_equals_one_go():
+@pytest.mark.parametrize("form", ["vmap", "pmap", "shard_map", "shard_map unchecked"])
+@pytest.mark.parametrize("microbatches", [1, 2])
+def test_accumulation_over_devices_equals_one_go(form, microbatches):
+  if (form, microbatches) == ("shard_map", 2):
+    pytest.skip("a scan's carry cannot become varying under check_vma")
   loss_fn, weight_fn, params, batch = _problem()
   want = state_lib.accumulate(loss_fn, weight_fn, params, batch)
-  spread = lambda b: state_lib.accumulate(loss_fn, weight_fn, params, b, axis_name="d")
-  cut = jax.tree.map(lambda x: x.reshape(4, 2, -1), batch)
-  got = jax.pmap(spread, "d")(cut)
-  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want)):
-    np.testing.assert_allclose(a, np.broadcast_to(b, a.shape), rtol=1e-5)
+  spread = lambda params, b: state_lib.accumulate(
+      loss_fn, weight_fn, params, b, axis_name="d", microbatches=microbatches)
+  if form in ("vmap", "pmap"):
+    mapped, rows = (jax.vmap if form == "vmap" else jax.pmap), jax.tree.map(lambda x: x.reshape(4, 2, -1), batch)
+    got = jax.tree.map(lambda x: x[0], mapped(spread, in_axes=(None, 0), axis_name="d")(params, rows))
+  else:
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:4]), ("d",))
+    got = jax.jit(jax.shard_map(spread, mesh=mesh, in_specs=(PartitionSpec(), PartitionSpec("d")),
+                                out_specs=PartitionSpec(), check_vma=form == "shard_map"))(params, batch)
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), got, want)
 
 
 def test_a_maximum_stays_one():

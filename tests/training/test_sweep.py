@@ -2,14 +2,17 @@
 
 import dataclasses
 import functools
+import io
 
 import jax
 import numpy as np
 import pytest
+import rich.console
 
 from rlcore.training import comparison, loop, results
 from rlcore.training import sweep as sweep_lib
 from rlcore.training.errors import RunError
+from rlcore.training.progress import Progress
 from rlcore.training.sweep import Lane
 from tests.training import toy, toy_config
 
@@ -54,6 +57,25 @@ def test_lanes_equal_runs_of_their_own(keys, jittable):
     assert history["success"].tolist() == expected["success"].tolist()
     rate = toy.make_experiment(make_config()).evaluate(state)["solve_rate"]
     np.testing.assert_allclose(history["eval/solve_rate"][1], rate, rtol=1e-5)
+
+
+def test_a_long_initialisation_is_told_before_it():
+  console = rich.console.Console(file=io.StringIO(), width=120)
+  told = []
+
+  def make(config):
+    experiment = toy.make_experiment(config)
+
+    def init(key):
+      told.append(console.file.getvalue())
+      return experiment.init(key)
+
+    return experiment._replace(init=init, preparation="a fit")
+
+  runner = sweep_lib.LaneRunner(make, make_config(), ("lr",), width=4, progress=Progress("success", console))
+  runner.run([Lane({"lr": lr}, seed) for lr in (0.05, 0.5) for seed in (0, 3)], "tuning")
+  assert console.file.getvalue().startswith("tuning: preparing 2 seeds: a fit\n")
+  assert told[-1] == "tuning: preparing 2 seeds: a fit\n"
 
 
 def test_the_warm_up_is_shared_only_where_the_numbers_do_not_reach_it():
