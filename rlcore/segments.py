@@ -138,6 +138,27 @@ def step_rewards_to_tokens(step_rewards: Array, step_end: Array, step_mask: Arra
   return jnp.zeros(num_tokens, jnp.float32).at[_slots(step_end, keep, num_tokens)].add(rewards, mode="drop")
 
 
+def segment_to_token_rewards(segment_values: Array, segment_ids: Array, mask: Array) -> Array:
+  """Puts the value of every segment on its last counted token.
+
+  What a segment without a counted token is worth is lost: `sum(segment_values) - sum(result)`.
+
+  Args:
+    segment_values: `[S]`.
+    segment_ids: `[T]` int32.
+    mask: `[T]`, 1 where a token counts.
+
+  Returns:
+    `[T]` float32, 0 on all other tokens; no gradient flows.
+
+  Reference: SCAR, arXiv:2505.20417.
+  """
+  segment_values, mask = map(jnp.asarray, (segment_values, mask))
+  checks.rank(1, segment_values=segment_values)
+  ends = last_token_of_steps(segment_ids, mask, segment_values.shape[0])
+  return step_rewards_to_tokens(segment_values, ends, jnp.ones(ends.shape), mask.shape[0])
+
+
 def steps_to_tokens(step_values: Array, step_id: Array, mask: Array) -> Array:
   """Gives every counted token the value of its step.
 
@@ -179,3 +200,64 @@ def step_sums(values: Array, step_id: Array, mask: Array, num_steps: int) -> Arr
   keep = mask > 0
   slots = _slots(step_id, keep, num_steps)
   return jnp.zeros(num_steps, jnp.float32).at[slots].add(stats.masked(values, keep), mode="drop")
+
+
+def split_windows(values: Array, mask: Array, window: int) -> tuple[Array, Array]:
+  """Cuts a sequence into windows side by side; the last one is filled up at its end.
+
+  Args:
+    values: `[T]`.
+    mask: `[T]`, 1 where a step counts.
+    window: static, steps in a window, at least 1.
+
+  Returns:
+    `(values, mask)`, `[W, window]` float32 each with W = ceil(T / window); both are 0 in masked places and in the
+    filling. Differentiable in `values`.
+
+  Raises:
+    ValueError: for a window below 1.
+
+  Reference: ASAF, arXiv:2006.13258 (ASAF-w, its stride the window).
+  """
+  if window < 1:
+    raise ValueError(f"window={window} must be at least 1")
+  values, mask = map(jnp.asarray, (values, mask))
+  checks.rank(1, values=values)
+  checks.same_shape(values=values, mask=mask)
+  cut = lambda x: jnp.pad(x, (0, -x.shape[0] % window)).reshape(-1, window)
+  return cut(stats.masked(values, mask)), cut((mask > 0).astype(jnp.float32))
+
+
+def switch_f1(switch: Array, boundary: Array, mask: Array, tolerance: int = 1) -> Array:
+  """Scores how well switches hit given boundaries, some steps early or late.
+
+  Precision is the share of switches with a boundary at most `tolerance` steps away, recall the share of boundaries with
+  such a switch; one may serve several of the other.
+
+  Args:
+    switch: `[T]`, > 0 where a policy switched.
+    boundary: `[T]`, > 0 where it should have.
+    mask: `[T]`, 1 where a step counts; others are neither.
+    tolerance: in steps, masked ones included; at least 0.
+
+  Returns:
+    float32[], `2 P R / (P + R)`; 0 without a switch, without a boundary or if none is hit. No gradient flows.
+
+  Reference: Internal RL, arXiv:2512.20605 (alignment of switches with subgoals).
+  """
+  switch, boundary, mask = map(jnp.asarray, (switch, boundary, mask))
+  checks.rank(1, switch=switch)
+  checks.same_shape(switch=switch, boundary=boundary, mask=mask)
+  switch, boundary = ((x > 0) & (mask > 0) for x in (switch, boundary))
+  places = jnp.arange(mask.shape[0])
+  first = jnp.maximum(places - tolerance, 0)
+  after = jnp.minimum(places + tolerance + 1, mask.shape[0])
+
+  def near(marks):
+    before = jnp.append(0, jnp.cumsum(marks))
+    return before[after] > before[first]
+
+  precision = stats.masked_mean(near(boundary), switch)
+  recall = stats.masked_mean(near(switch), boundary)
+  total = precision + recall
+  return 2 * precision * recall / jnp.where(total > 0, total, 1)

@@ -1,5 +1,8 @@
 """Advantage estimators: credit for the elements of a group, a prefix tree or a trajectory."""
 
+from rlcore.advantages.blocks import action_coverage
+from rlcore.advantages.blocks import block_lengths_to_ends
+from rlcore.advantages.blocks import hierarchical_discount
 from rlcore.advantages.depths import depth_prune_mask
 from rlcore.advantages.depths import depthwise_advantage
 from rlcore.advantages.depths import fuse_rewards
@@ -25,6 +28,7 @@ from rlcore.advantages.temporal import n_step_returns
 from rlcore.advantages.temporal import regularized_returns
 from rlcore.advantages.temporal import reinforce_pp_returns
 from rlcore.advantages.temporal import reward_to_go
+from rlcore.advantages.temporal import segment_rewards
 from rlcore.advantages.temporal import vtrace
 from rlcore.advantages.trees import branch_mask
 from rlcore.advantages.trees import prefix_lcp
@@ -34,6 +38,8 @@ from rlcore.advantages.trees import tempo
 from rlcore.advantages.trees import tempo_advantage
 
 __all__ = (
+    "action_coverage",
+    "block_lengths_to_ends",
     "branch_mask",
     "broadcast_to_tokens",
     "degenerate_group",
@@ -45,6 +51,7 @@ __all__ = (
     "gae_returns",
     "group_advantage",
     "group_relative",
+    "hierarchical_discount",
     "lambda_returns",
     "n_step_returns",
     "oprl_advantage",
@@ -55,6 +62,7 @@ __all__ = (
     "reinforce_pp_returns",
     "reward_to_go",
     "reward_weighted_probs",
+    "segment_rewards",
     "step_group_advantage",
     "step_level_advantage",
     "step_rewards",

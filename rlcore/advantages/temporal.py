@@ -211,6 +211,33 @@ def regularized_returns(
   return stats.masked(reward_to_go(soft, None, discount), mask)
 
 
+def segment_rewards(rewards: Array, switch: Array, mask: Array, discount: Array | float = 1.0) -> Array:
+  """Gives every switch the discounted rewards up to the next one: what a code that is held earns while it is held.
+
+  A segment also ends before the first masked step; rewards from there to the next switch, and those before the first
+  switch, belong to nobody.
+
+  Args:
+    rewards: `[T]`.
+    switch: `[T]`, > 0 where a segment begins; not read in masked steps.
+    mask: `[T]`, > 0 where a step counts.
+    discount: `[]`, g; every segment begins at g**0.
+
+  Returns:
+    `[T]` float32, 0 on all other steps; no gradient flows.
+
+  Reference: Internal RL, arXiv:2512.20605.
+  """
+  switch, mask = map(jnp.asarray, (switch, mask))
+  rewards, = _checked(dict(rewards=rewards), dict(switch=switch, mask=mask), discount=discount)
+  checks.rank(0, discount=discount)
+  keep = mask > 0
+  begins = keep & (switch > 0)
+  goes_on = jnp.append((keep & ~begins)[1:], False)
+  held = reward_to_go(jnp.where(keep, rewards, 0), None, jnp.where(goes_on, discount, 0))
+  return lax.stop_gradient(jnp.where(begins, held, 0))
+
+
 def vtrace(
     reward_t: Array, discount_t: Array | float, value_t: Array, value_tp1: Array, rho_t: Array,
     lam: Array | float = 1.0, mask: Array | None = None, *, rho_clip: Array | float = 1.0, c_clip: Array | float = 1.0,

@@ -86,6 +86,32 @@ def kl_exact(logits_p: Array, logits_q: Array, mask: Array | None = None) -> Arr
   return jnp.sum(p * difference, axis=-1)
 
 
+def gaussian_kl(
+    mean: Array, log_var: Array, prior_mean: Array | None = None, prior_log_var: Array | None = None) -> Array:
+  """Computes KL(q || prior) of two diagonal Gaussians, summed over dimensions, in nats.
+
+  Args:
+    mean: `[Z]`, of q.
+    log_var: `[Z]`, log of the variances of q.
+    prior_mean: `[Z]`; None for 0.
+    prior_log_var: `[Z]`; None for 0, unit variance.
+
+  Returns:
+    float32[], differentiable in all four.
+
+  Reference: Auto-Encoding Variational Bayes, arXiv:1312.6114, appendix B; Internal RL, arXiv:2512.20605; VPL,
+  arXiv:2408.10075.
+  """
+  mean, log_var = jnp.asarray(mean, jnp.float32), jnp.asarray(log_var, jnp.float32)
+  prior_mean, prior_log_var = (
+      jnp.zeros_like(mean) if x is None else jnp.asarray(x, jnp.float32) for x in (prior_mean, prior_log_var))
+  checks.rank(1, mean=mean)
+  checks.same_shape(mean=mean, log_var=log_var, prior_mean=prior_mean, prior_log_var=prior_log_var)
+  log_ratio = log_var - prior_log_var
+  # exp(x) - 1 - x by expm1: where q and prior are almost the same, nothing is left to cancel.
+  return jnp.sum(jnp.expm1(log_ratio) - log_ratio + jnp.square(mean - prior_mean) * jnp.exp(-prior_log_var)) / 2
+
+
 def entropy(logits: Array, mask: Array | None = None) -> Array:
   """Computes the entropy of categorical distributions over the last axis, in nats.
 

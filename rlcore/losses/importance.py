@@ -12,7 +12,7 @@ Ratio = Literal["token", "sequence", "product"]
 Limits = tuple[float | Array, float | Array]
 # exp(20) is 5e8: no policy gets there in earnest, and neither the ratio nor ratio * advantage can overflow.
 LOG_RATIO_LIMITS = (-20.0, 20.0)
-_LEAST_LOG_PROB = -1e30  # stands for -inf, whose differences would be NaN
+LEAST_LOG_PROB = -1e30  # stands for -inf, whose differences would be NaN
 
 
 def importance_ratio(
@@ -56,8 +56,8 @@ def importance_ratio(
   log_probs, log_probs_old, mask = map(jnp.asarray, (log_probs, log_probs_old, mask))
   checks.rank(2, log_probs=log_probs)
   checks.same_shape(log_probs=log_probs, log_probs_old=log_probs_old, mask=mask)
-  new = jnp.maximum(stats.masked(log_probs, mask), _LEAST_LOG_PROB)
-  old = jax.lax.stop_gradient(jnp.maximum(stats.masked(log_probs_old, mask), _LEAST_LOG_PROB))
+  new = jnp.maximum(stats.masked(log_probs, mask), LEAST_LOG_PROB)
+  old = jax.lax.stop_gradient(jnp.maximum(stats.masked(log_probs_old, mask), LEAST_LOG_PROB))
   log_ratio = new - old
   if ratio != "token":
     if ratio not in ("sequence", "product"):

@@ -1,4 +1,4 @@
-"""Losses of a value function."""
+"""Losses of a value function, and the targets of Q-learning."""
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +64,56 @@ def value_loss(
   metrics = {"value_clip_fraction": mean(clipped), "value_error": mean(jnp.abs(error))}
   loss = aggregate(losses, mask, mode=aggregation, length=length, count_empty=count_empty, axis_name=axis_name)
   return loss, jax.lax.stop_gradient(metrics)
+
+
+def greedy_td_target(rewards: Array, next_q: Array, discounts: Array, mask: Array) -> Array:
+  """Computes the targets of Q-learning, `r_t + d_t max_a next_q[t, a]`.
+
+  Args:
+    rewards: `[T]`.
+    next_q: `[T, A]`, of a target network after step t; a row is not read where the discount is 0.
+    discounts: `[T]`, see `advantages.hierarchical_discount`.
+    mask: `[T]`, > 0 where a step counts.
+
+  Returns:
+    `[T]` float32, 0 where `mask` is not set; no gradient flows.
+
+  Reference: DQN, arXiv:1312.5602, eq. 2; on streams of episodes: arXiv:2508.01287.
+  """
+  rewards, next_q, discounts, mask = map(jnp.asarray, (rewards, next_q, discounts, mask))
+  checks.rank(2, next_q=next_q)
+  checks.rank(1, rewards=rewards)
+  checks.same_shape(rewards=rewards, discounts=discounts, mask=mask)
+  checks.same_prefix(1, rewards=rewards, next_q=next_q)
+  discounts = stats.masked(discounts, mask)
+  best = jnp.max(stats.masked(next_q, discounts[:, None]), 1)
+  return jax.lax.stop_gradient(stats.masked(rewards, mask) + discounts * best)
+
+
+def dqn_loss(q: Array, actions: Array, targets: Array, mask: Array) -> Array:
+  """Averages half the squared distance of the values of the actions taken from their targets.
+
+  Args:
+    q: `[T, A]`, of the network that is trained.
+    actions: `[T]` int32; one outside of [0, A) in a counted step makes the loss NaN.
+    targets: `[T]`, from `greedy_td_target`; constants.
+    mask: `[T]`, > 0 where a step counts.
+
+  Returns:
+    float32 scalar, 0 where nothing counts; differentiable in `q`.
+
+  Reference: DQN, arXiv:1312.5602, eq. 2.
+  """
+  q, actions, targets, mask = map(jnp.asarray, (q, actions, targets, mask))
+  checks.rank(2, q=q)
+  checks.rank(1, actions=actions)
+  checks.integers(actions=actions)
+  checks.same_shape(actions=actions, targets=targets, mask=mask)
+  checks.same_prefix(1, actions=actions, q=q)
+  counted = mask > 0
+  actions = jnp.where(counted & (actions < 0), q.shape[1], jnp.where(counted, actions, 0))  # negative ones would wrap
+  chosen = jnp.take_along_axis(q, actions[:, None], 1, mode="fill", fill_value=jnp.nan)
+  return value_loss(chosen.T, targets[None], counted[None])[0]
 
 
 def _penalty(error: Array, huber_delta: float | Array | None) -> Array:

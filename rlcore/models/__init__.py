@@ -1,5 +1,6 @@
 """Networks as pure functions of their parameters."""
 
+from rlcore.models.attention import memory_window_mask
 from rlcore.models.decoder import DecoderConfig
 from rlcore.models.decoder import make_decoder
 from rlcore.models.decoder import stack_layers
@@ -10,6 +11,8 @@ from rlcore.models.heads import value_head
 from rlcore.models.mlp import MLP
 from rlcore.models.recurrent import GRUConfig
 from rlcore.models.recurrent import make_gru
+from rlcore.models.residual import make_residual_hook
+from rlcore.models.residual import ResidualHook
 
 __all__ = (
     "DecoderConfig",
@@ -17,8 +20,11 @@ __all__ = (
     "init_value_head",
     "make_decoder",
     "make_gru",
+    "make_residual_hook",
     "make_velocity_mlp",
+    "memory_window_mask",
     "MLP",
+    "ResidualHook",
     "stack_layers",
     "unstack_layers",
     "value_head",

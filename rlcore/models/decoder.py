@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.models.attention import causal_mask
 from rlcore.types import Array, LanguageModel, PyTree
 
 
@@ -108,7 +109,7 @@ def unstack_layers(params: PyTree) -> PyTree:
   return params | {"layers": [jax.tree.map(lambda x: x[i], params["layers"]) for i in range(count)]}
 
 
-def _rms_norm(config: DecoderConfig, x: Array, weight: Array) -> Array:
+def rms_norm(config: DecoderConfig, x: Array, weight: Array) -> Array:
   x32 = x.astype(jnp.float32)
   scale = jax.lax.rsqrt(jnp.mean(x32 * x32, -1, keepdims=True) + config.norm_eps)
   return (x32 * scale * weight).astype(config.dtype)
@@ -163,11 +164,11 @@ def _matmul_few(config: DecoderConfig, x: Array, weight: Array, dtype=None) -> A
 def _queries_keys_values(config: DecoderConfig, layer: PyTree, x: Array, rotation: PyTree,
                          matmul=_matmul) -> tuple[Array, ...]:
   c = config
-  x = _rms_norm(c, x, layer["attn_norm"])
+  x = rms_norm(c, x, layer["attn_norm"])
   split = lambda name: matmul(c, x, layer[name]).reshape(*x.shape[:-1], -1, c.head_dim)
   q, k, v = split("q"), split("k"), split("v")
   if c.qk_norm:
-    q, k = _rms_norm(c, q, layer["q_norm"]), _rms_norm(c, k, layer["k_norm"])
+    q, k = rms_norm(c, q, layer["q_norm"]), rms_norm(c, k, layer["k_norm"])
   return _rotate(c, q, rotation), _rotate(c, k, rotation), v
 
 
@@ -175,33 +176,24 @@ def _after_attention(config: DecoderConfig, layer: PyTree, x: Array, attended: A
   shape = x.shape
   through = lambda x, name: matmul(config, x, layer[name])
   x = x.reshape(-1, config.dim) + through(attended.reshape(-1, config.heads * config.head_dim), "o")
-  h = _rms_norm(config, x, layer["mlp_norm"])
+  h = rms_norm(config, x, layer["mlp_norm"])
   return (x + through(jax.nn.silu(through(h, "gate")) * through(h, "up"), "down")).reshape(shape)
 
 
-def _embed(config: DecoderConfig, params: PyTree, tokens: Array) -> Array:
+def embed(config: DecoderConfig, params: PyTree, tokens: Array) -> Array:
   return jnp.take(params["embed"], tokens, axis=0, mode="clip").astype(config.dtype)
 
 
-def _check_length(config: DecoderConfig, length: int, what: str):
+def check_length(config: DecoderConfig, length: int, what: str):
   if length > config.context:
     raise ValueError(f"{what} is {length} tokens long, but the context is {config.context}")
 
 
-def _causal(counted: Array, queries: int) -> Array:
-  """Which of the places `[B, S]` each of the last `queries` places sees: `[B, 1, queries, S]`."""
-  length = counted.shape[-1]
-  own = jnp.arange(length - queries, length)[:, None]
-  places = jnp.arange(length)
-  # a place that is masked out may look at itself: its row of the softmax must not be empty
-  return ((places <= own) & counted[:, None, :] | (places == own))[:, None]
-
-
-def _forward(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array) -> tuple[Array, PyTree]:
-  """Returns `[B, S, D]` before the final norm and the keys and values `[B, S, kv_heads, K]` of each layer."""
+def run_layers(config: DecoderConfig, layers: PyTree, x: Array, mask: Array) -> tuple[Array, PyTree]:
+  """Returns the stream `[B, S, D]` after some layers and the keys and values `[B, S, kv_heads, K]` of each of them."""
   counted = mask > 0
   rotation = _rotation(config, jnp.maximum(jnp.cumsum(counted, -1) - 1, 0))
-  visible = _causal(counted, tokens.shape[1])
+  visible = causal_mask(counted, mask.shape[1])
 
   def block(x, layer):
     q, k, v = _queries_keys_values(config, layer, x, rotation)
@@ -210,14 +202,19 @@ def _forward(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array) 
 
   if config.remat:
     block = jax.checkpoint(block)
-  return _through_layers(config, block, _embed(config, params, jnp.where(counted, tokens, 0)), params["layers"])
+  return _through_layers(config, block, x, layers)
+
+
+def forward(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array) -> tuple[Array, PyTree]:
+  """`run_layers` of the embedded tokens."""
+  return run_layers(config, params["layers"], embed(config, params, jnp.where(mask > 0, tokens, 0)), mask)
 
 
 def respond(config: DecoderConfig, params: PyTree, prompts: Array, prompt_mask: Array, tokens: Array,
             mask: Array) -> Array:
   """Runs each prompt `[B, P]` once and its responses `[B, G, T]` after it; see `LanguageModel.respond`."""
   batch, group, length = tokens.shape
-  _check_length(config, prompts.shape[1] + length, f"the prompt ({prompts.shape[1]}) with its response ({length})")
+  check_length(config, prompts.shape[1] + length, f"the prompt ({prompts.shape[1]}) with its response ({length})")
   prompt_on, response_on = prompt_mask > 0, mask[..., :-1].reshape(batch * group, -1) > 0
   repeat = lambda x: jnp.repeat(x, group, 0)
   join = lambda prompt, response: jnp.concatenate([prompt.reshape(-1, *prompt.shape[2:]),
@@ -228,7 +225,7 @@ def respond(config: DecoderConfig, params: PyTree, prompts: Array, prompt_mask: 
   position = jnp.maximum(jnp.cumsum(every_on, -1) - 1, 0)
   position = join(position.reshape(batch, group, -1)[:, 0, :prompts.shape[1]], position[:, prompts.shape[1]:])
   rotation = _rotation(config, position)
-  prompt_sees, response_sees = _causal(prompt_on, prompts.shape[1]), _causal(every_on, length - 1)
+  prompt_sees, response_sees = causal_mask(prompt_on, prompts.shape[1]), causal_mask(every_on, length - 1)
 
   def block(x, layer):
     (q0, q1), (k0, k1), (v0, v1) = map(split, _queries_keys_values(config, layer, x, rotation))
@@ -240,8 +237,8 @@ def respond(config: DecoderConfig, params: PyTree, prompts: Array, prompt_mask: 
   if config.remat:
     block = jax.checkpoint(block)
   flat = join(jnp.where(prompt_on, prompts, 0), jnp.where(response_on, tokens[..., :-1].reshape(response_on.shape), 0))
-  x, _ = _through_layers(config, block, _embed(config, params, flat), params["layers"])
-  before, after = split(_rms_norm(config, x, params["final_norm"]))
+  x, _ = _through_layers(config, block, embed(config, params, flat), params["layers"])
+  before, after = split(rms_norm(config, x, params["final_norm"]))
   first = jnp.broadcast_to(before[:, None, -1:], (batch, group, 1, config.dim))
   return jnp.concatenate([first, after.reshape(batch, group, -1, config.dim)], 2)
 
@@ -259,8 +256,8 @@ def _through_layers(config: DecoderConfig, block, x: Array, layers: PyTree) -> t
 
 def hidden(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array) -> Array:
   """Runs whole sequences `[B, S]`; see `LanguageModel.hidden`."""
-  _check_length(config, tokens.shape[1], "the sequence")
-  return _rms_norm(config, _forward(config, params, tokens, mask)[0], params["final_norm"])
+  check_length(config, tokens.shape[1], "the sequence")
+  return rms_norm(config, forward(config, params, tokens, mask)[0], params["final_norm"])
 
 
 def logits(config: DecoderConfig, params: PyTree, hidden: Array) -> Array:
@@ -276,8 +273,8 @@ def prefill(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array, g
             max_new_tokens: int) -> tuple[Array, PyTree]:
   """Runs the prompts `[B, P]` once and makes room for `group_size` responses to each; see `LanguageModel.prefill`."""
   batch, length = tokens.shape
-  _check_length(config, length, "the prompt")
-  x, kv = _forward(config, params, tokens, mask)
+  check_length(config, length, "the prompt")
+  x, kv = forward(config, params, tokens, mask)
   def layer_cache(keys, values):
     # heads before places: the products of a step then read memory in order
     keys, values = jnp.swapaxes(keys, -3, -2), jnp.swapaxes(values, -3, -2)
@@ -292,12 +289,12 @@ def prefill(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array, g
                layers=layer_cache(*kv) if config.scan_layers else [layer_cache(*one) for one in kv],
                prompt_bias=jnp.where(counted, 0.0, -jnp.inf), prompt_length=jnp.sum(counted, -1, dtype=jnp.int32))
   cache = cache | dict(rotation=_response_rotation(config, cache, max_new_tokens))
-  return _rms_norm(config, x[:, -1], params["final_norm"]), cache
+  return rms_norm(config, x[:, -1], params["final_norm"]), cache
 
 
 def _response_rotation(config: DecoderConfig, cache: PyTree, room: int) -> tuple[Array, Array]:
   length = cache["prompt_bias"].shape[1]
-  _check_length(config, length + room, f"the prompt ({length}) with its response ({room})")
+  check_length(config, length + room, f"the prompt ({length}) with its response ({room})")
   return _rotation(config, cache["prompt_length"][:, None] + jnp.arange(room))
 
 
@@ -336,12 +333,13 @@ def _attend_cached(config: DecoderConfig, q: Array, k: Array, v: Array, cache: P
   return attended, cache | dict(keys=keys, values=values)
 
 
-def step(config: DecoderConfig, params: PyTree, cache: PyTree, tokens: Array, index: Array) -> tuple[Array, PyTree]:
-  """Appends one token to each row; see `LanguageModel.step`."""
+def step_layers(config: DecoderConfig, cache: PyTree, weights: PyTree, layers: PyTree, x: Array,
+                index: Array) -> tuple[Array, PyTree]:
+  """Runs one place `[B, G, D]` of each row through some layers, given their weights and caches; returns new caches."""
   rotation = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, 1), cache["rotation"])
   room = cache["rotation"][0].shape[1]
   own_bias = jnp.where(jnp.arange(room) <= index, 0.0, -jnp.inf)
-  bias = jnp.concatenate([cache["prompt_bias"], jnp.broadcast_to(own_bias, (tokens.shape[0], room))], -1)
+  bias = jnp.concatenate([cache["prompt_bias"], jnp.broadcast_to(own_bias, (x.shape[0], room))], -1)
 
   def block(x, inputs):
     layer, layer_cache = inputs
@@ -349,10 +347,14 @@ def step(config: DecoderConfig, params: PyTree, cache: PyTree, tokens: Array, in
     attended, layer_cache = _attend_cached(config, q, k, v, layer_cache, bias[:, None, None, None], index)
     return _after_attention(config, layer, x, attended, _matmul_few), layer_cache
 
-  x = _embed(config, params, tokens)
-  pairs = (cache["weights"], cache["layers"])
-  x, layers = _through_layers(config, block, x, pairs if config.scan_layers else list(zip(*pairs)))
-  return _rms_norm(config, x, params["final_norm"]), cache | {"layers": layers}
+  pairs = (weights, layers)
+  return _through_layers(config, block, x, pairs if config.scan_layers else list(zip(*pairs)))
+
+
+def step(config: DecoderConfig, params: PyTree, cache: PyTree, tokens: Array, index: Array) -> tuple[Array, PyTree]:
+  """Appends one token to each row; see `LanguageModel.step`."""
+  x, layers = step_layers(config, cache, cache["weights"], cache["layers"], embed(config, params, tokens), index)
+  return rms_norm(config, x, params["final_norm"]), cache | {"layers": layers}
 
 
 def adopt(config: DecoderConfig, cache: PyTree, rows: Array, mask: Array, width: int) -> PyTree:

@@ -4,8 +4,13 @@ from rlcore.policies.actor_critic import categorical_scores
 from rlcore.policies.actor_critic import make_actor_critic
 from rlcore.policies.actor_critic import rollout
 from rlcore.policies.actor_critic import scripted_rollout
+from rlcore.policies.bandits import gaussian_posterior
 from rlcore.policies.branching import branch
 from rlcore.policies.branching import make_host_branch
+from rlcore.policies.controller import apply_controller
+from rlcore.policies.controller import gaussian_log_prob
+from rlcore.policies.controller import harden_switch
+from rlcore.policies.controller import temporal_integration
 from rlcore.policies.flow import branch_noise
 from rlcore.policies.flow import DenoisingTree
 from rlcore.policies.flow import edges_to_paths
@@ -22,6 +27,7 @@ from rlcore.policies.sampling import sample
 from rlcore.policies.world_branching import branching_rollout
 
 __all__ = (
+    "apply_controller",
     "branch",
     "branch_noise",
     "branching_rollout",
@@ -29,7 +35,10 @@ __all__ = (
     "DenoisingTree",
     "edges_to_paths",
     "flow_sde_mean_std",
+    "gaussian_log_prob",
+    "gaussian_posterior",
     "gaussian_step_log_prob",
+    "harden_switch",
     "interpolate",
     "make_actor_critic",
     "make_host_branch",
@@ -39,6 +48,7 @@ __all__ = (
     "sample",
     "scripted_rollout",
     "sigma_schedule",
+    "temporal_integration",
     "token_log_probs",
     "tree_log_probs",
     "tree_rollout",

@@ -1,5 +1,6 @@
 """Learned and designed rewards: the second learners as states of reward transforms, and programs that find rewards."""
 
+from rlcore.reward_models.coalitions import coalition_text
 from rlcore.reward_models.design import exprd_design
 from rlcore.reward_models.design import exprd_optimum
 from rlcore.reward_models.design import greedy_active_states
@@ -15,6 +16,7 @@ __all__ = (
     "LearnerState",
     "NoveltyState",
     "ProgressState",
+    "coalition_text",
     "exprd_design",
     "exprd_optimum",
     "greedy_active_states",

@@ -2,15 +2,32 @@
 
 from rlcore.rewards.alignment import alignment_reward
 from rlcore.rewards.alignment import learned_discount
+from rlcore.rewards.attribution import mixed_token_rewards
+from rlcore.rewards.attribution import owen_values
+from rlcore.rewards.attribution import shapley_from_permutations
+from rlcore.rewards.attribution import shapley_values
 from rlcore.rewards.composite import gated_reward
 from rlcore.rewards.composite import lexicographic_reward
 from rlcore.rewards.composite import mixture
 from rlcore.rewards.composite import only_where
 from rlcore.rewards.composite import weighted_sum
+from rlcore.rewards.constraints import bootstrap_weight
+from rlcore.rewards.constraints import cost_rate
+from rlcore.rewards.constraints import focus_reward
+from rlcore.rewards.constraints import lagrangian_reward
+from rlcore.rewards.constraints import multiplier_gradient
+from rlcore.rewards.constraints import multiplier_loss
+from rlcore.rewards.constraints import normalized_multipliers
+from rlcore.rewards.constraints import plain_multiplier_update
 from rlcore.rewards.design import adaptive_informativeness
 from rlcore.rewards.design import adaptive_weights
 from rlcore.rewards.design import informativeness
 from rlcore.rewards.design import invariance_violation
+from rlcore.rewards.graphs import connectivity_targets
+from rlcore.rewards.graphs import graph_guided_reward
+from rlcore.rewards.graphs import graph_observe
+from rlcore.rewards.graphs import normalized_laplacian
+from rlcore.rewards.graphs import spectral_distance
 from rlcore.rewards.implicit import implicit_step_rewards
 from rlcore.rewards.implicit import normalize_step_rewards
 from rlcore.rewards.implicit import trajectory_scores
@@ -60,17 +77,23 @@ __all__ = (
     "adaptive_informativeness",
     "adaptive_weights",
     "alignment_reward",
+    "bootstrap_weight",
     "capability_reward",
     "chain",
     "clip_reward",
     "clip_rewards",
     "clip_to_bounds",
+    "connectivity_targets",
+    "cost_rate",
     "count_exploration_bonus",
     "delta_rewards",
     "dense_turn_rewards",
     "explors_reward",
+    "focus_reward",
     "gated_reward",
     "good_steps",
+    "graph_guided_reward",
+    "graph_observe",
     "identity",
     "implicit_step_rewards",
     "informativeness",
@@ -78,18 +101,26 @@ __all__ = (
     "kl_in_reward",
     "kl_penalized_rewards",
     "labels_from_reflections",
+    "lagrangian_reward",
     "learned_discount",
     "length_penalized_reward",
     "lexicographic_reward",
     "meanstd_reward",
     "merge_thoughts",
     "minmax_reward",
+    "mixed_token_rewards",
     "mixture",
+    "multiplier_gradient",
+    "multiplier_loss",
     "normalize_step_rewards",
+    "normalized_laplacian",
+    "normalized_multipliers",
     "on_outcome",
     "on_process",
     "only_where",
     "overlong_reward",
+    "owen_values",
+    "plain_multiplier_update",
     "potential_shaping",
     "ppr_step_rewards",
     "predicted_outcome",
@@ -101,9 +132,12 @@ __all__ = (
     "return_upper_bound",
     "selfrs_update",
     "shaped_step_rewards",
+    "shapley_from_permutations",
+    "shapley_values",
     "slate_step_reward",
     "spa_step_rewards",
     "sparse_turn_rewards",
+    "spectral_distance",
     "standardized_reward",
     "stateless",
     "thought_rewards",
