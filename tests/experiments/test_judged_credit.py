@@ -163,7 +163,7 @@ def test_a_language_model_in_its_place(name):
     rubbish[0] = lambda number: number % 3 == 0
     metrics, _ = program()
     assert all(np.isfinite(x).all() for x in metrics.values())
-    unread = int(re.search(r"; (\d+) answers could not", [x for x in judging.reports() if model in x][0])[1])
+    unread = int(re.search(r"; (\d+) of \d+ answers could not", [x for x in judging.reports() if model in x][0])[1])
     assert unread >= sum(number % 3 == 0 for number in range(asked, len(server.requests))) > 0
 
     rubbish[0] = lambda number: True
