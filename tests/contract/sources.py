@@ -54,9 +54,12 @@ def _combined(axis_name):
   return exploration.combined(table, exploration.elliptical_source(_features))
 
 
-def _novelty(axis_name):
-  init = lambda key: jax.random.normal(key, (2, 3))
-  return reward_models.novelty_source(_embed, init, _states, optax.sgd(0.1), alpha=0.0, axis_name=axis_name)
+def _novelty(observation, keys, mask, start, axis_name=None):
+  """Takes the first weights as an argument: what is a constant inside `shard_map` has a gradient summed over devices."""
+  init = lambda key: jax.random.normal(key, (2, 3)) + jnp.asarray(start)
+  make = lambda axis_name: reward_models.novelty_source(
+      _embed, init, _states, optax.sgd(0.1), alpha=0.0, axis_name=axis_name)
+  return _paid(make)(observation, keys, mask, axis_name)
 
 
 def _table(axis_name):
@@ -77,7 +80,8 @@ ROWS = [
     Row("global_count_bonus", _paid(_table), **_COMMON),
     Row("combined", _paid(_combined), stopped=(0,), **_COMMON),
     Row("scaled_by_std", _paid(_scaled), stopped=(0,), split=(0, 1, 2), split_out=("split",) + ("same",) * 5, **_COMMON),
-    Row("novelty_source", _paid(_novelty), split=(0, 1, 2), split_out=("split", "same", "same"), example=_episodes,
+    Row("novelty_source", _novelty, split=(0, 1, 2), split_out=("split", "same", "same"),
+        example=lambda rng: (*_episodes(rng), np.zeros((2, 3), np.float32)),
         masked={2: (1,)}),  # the observation of a masked step is the next state of a counted one
     Row("potential_shaping", rewards.potential_shaping, _STEP, stopped=(0, 1, 2), masked={3: (0, 1, 2)},
         group=(0, 1, 2, 3), order="equivariant", low_precision=(0, 1, 2), degenerate=(
