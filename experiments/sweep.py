@@ -50,6 +50,10 @@ GROUP = flags.DEFINE_integer("group", None, "Run only this group of runs, in thi
 
 flags.adopt_module_key_flags(launch)
 
+# What submitit calls the same on every kind of cluster; any other parameter is one of sbatch.
+_OF_SUBMITIT = ("cluster", "name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node",
+                "stderr_to_stdout")
+
 
 def main(job: launch.Job) -> int:
   """Runs the sweep, or one group of it; returns the exit code."""
@@ -217,6 +221,8 @@ def _exit_on_sigterm() -> Iterator[None]:
 
 def _last_line(log: pathlib.Path) -> str:
   """Returns the last line of a log that says something: of a failed command, the cause."""
+  if not log.exists():  # a job that never began, or was killed with its node
+    return "it was never written"
   lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
   return lines[-1].removeprefix("error: ") if lines else "it is empty"
 
@@ -246,14 +252,11 @@ def _run_slurm(commands: Sequence[list[str]], paths: Sequence[pathlib.Path], wor
     raise RunError(failed[0])
 
 
-_COMMON = ("cluster", "name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
-
-
 def _parameter(text: str) -> tuple[str, Any]:
   name, equals, value = text.partition("=")
   if not equals:
     raise RunError(f"--slurm takes key=value, not {text!r}")
-  name = name if name in _COMMON or name.startswith(("slurm_", "local_")) else f"slurm_{name}"
+  name = name if name in _OF_SUBMITIT or name.startswith(("slurm_", "local_")) else f"slurm_{name}"
   return name, int(value) if value.lstrip("-").isdigit() else value
 
 

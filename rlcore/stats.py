@@ -168,7 +168,7 @@ def running_stats_update(
   batch = dict(
       count=count,
       mean=mean.reshape(()),
-      m2=masked_sum(jnp.square(deviation), keep, axis_name=axis_name) * count / jnp.maximum(count - ddof, 1),
+      m2=masked_sum(jnp.square(deviation), keep, axis_name=axis_name) * (count / jnp.maximum(count - ddof, 1)),
       min=_pmin(jnp.min(jnp.where(keep, values, jnp.inf), initial=jnp.inf), axis_name),
       max=-_pmin(jnp.min(jnp.where(keep, -values, jnp.inf), initial=jnp.inf), axis_name))
   return running_stats_merge(stats, batch)

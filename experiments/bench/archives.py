@@ -1,7 +1,8 @@
 """MAP-Elites on archives of fixed capacity, beside QDax.
 
-`python -m experiments.bench.archives [--qdax-python=PATH] [--rounds=5]` writes `results/archives.json` beside this file.
-QDax is no dependency of this project: the flag names an interpreter that has it (0.5). Without one it is left out.
+`python -m experiments.bench.archives [--qdax-python=PATH] [--rounds=5]` writes `results/archives.json` beside
+this file. QDax is no dependency of this project: the flag names an interpreter that has it (0.5). Without one it is
+left out.
 
 All numbers are CPU seconds of one pinned thread for 100 iterations in one program: draw parents from the archive, make
 children along lines, evaluate 100 genes, insert. Each contestant is a process of its own that has compiled and filled

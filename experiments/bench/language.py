@@ -5,7 +5,8 @@
 that has google-tunix, or torch, transformers and trl. What is not given or cannot be imported is left out, and said so.
 
 All numbers are CPU seconds of one pinned thread. Each contestant is a process of its own that has compiled and warmed
-up before; in a round every part is called once in each, in turns, so ratios are taken within a round. Model: 4 layers,
+up before; in a round every part is called once in each, in turns, so ratios are taken within a round. rlcore's process
+keeps freed memory, as all its runs do (`training.memory`); the peers run as they come. Model: 4 layers,
 width 256, 4 heads of 64, feed-forward 1024, 4096 tied tokens, float32; 4 prompts of 32 tokens, 8 responses of 128 to
 each, no stop token, temperature 1.
 

@@ -46,6 +46,20 @@ Judge = Callable[[Sequence[Request]], Sequence[Judgement]]
 """One judgement a request, in order."""
 
 
+def total_score(judgements: Sequence[Judgement], *of: Any) -> float:
+  """Adds up the scores: the `settle` of a judge that is asked once about a unit, or of one whose answers count alike.
+
+  Args:
+    judgements: of one unit.
+    *of: what they are about; not read.
+
+  Returns:
+    The sum.
+  """
+  del of
+  return sum(judgement.score for judgement in judgements)
+
+
 def _judge(value: Any, text: str, neutral: float) -> Judgement:
   number = isinstance(value, (int, float))
   if value is None or number and not math.isfinite(value):

@@ -13,17 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.assistants.judges import Judge, Judgement, Request
+from rlcore.assistants.judges import Judge, Judgement, Request, total_score
 from rlcore.types import Array, PyTree
 
 _FAILURES: list[Exception] = []
 _JAX_LOG = logging.getLogger("jax._src.callback")  # tells every failure on the host with its traceback
-
-
-def total_score(judgements: Sequence[Judgement], facts: PyTree) -> float:
-  """Adds up the scores of a unit: the `settle` of a judge that is asked once, or of one whose answers count alike."""
-  del facts
-  return sum(judgement.score for judgement in judgements)
 
 
 def traced_judge(

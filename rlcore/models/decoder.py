@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.models import products
 from rlcore.models.attention import causal_mask
 from rlcore.types import Array, LanguageModel, PyTree
 
@@ -110,6 +111,7 @@ def unstack_layers(params: PyTree) -> PyTree:
 
 
 def rms_norm(config: DecoderConfig, x: Array, weight: Array) -> Array:
+  """Divides `[..., N]` by its root mean square and multiplies by `weight [N]`; in float32, returns `config.dtype`."""
   x32 = x.astype(jnp.float32)
   scale = jax.lax.rsqrt(jnp.mean(x32 * x32, -1, keepdims=True) + config.norm_eps)
   return (x32 * scale * weight).astype(config.dtype)
@@ -133,58 +135,33 @@ def _rotate(config: DecoderConfig, x: Array, rotation: tuple[Array, Array]) -> A
   return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1).astype(config.dtype)
 
 
-@jax.custom_vjp
-def _product(x: Array, weight: Array) -> Array:
-  """Multiplies `[rows, inputs]` by `[inputs, outputs]`."""
-  return x @ weight
-
-
-def _product_gradient(saved, change):
-  """Turns the narrower factor of the weight's gradient by itself: a product over the rows of both is slow on a CPU."""
-  x, weight = saved
-  barrier, wide = jax.lax.optimization_barrier, x.shape[1] < change.shape[1]
-  return change @ weight.T, barrier(x.T) @ change if wide else barrier(barrier(change.T) @ x).T
-
-
-_product.defvjp(lambda x, weight: (x @ weight, (x, weight)), _product_gradient)
-
-
-def _matmul(config: DecoderConfig, x: Array, weight: Array) -> Array:
-  return _product(x.reshape(-1, x.shape[-1]), weight.astype(config.dtype)).reshape(*x.shape[:-1], -1)
-
-
-def _matmul_few(config: DecoderConfig, x: Array, weight: Array, dtype=None) -> Array:
-  """Multiplies few rows by `weight [outputs, inputs]`, which the product then reads once and in order."""
-  # without the barriers the compiler turns the product around again
-  columns = jax.lax.optimization_barrier(x.reshape(-1, x.shape[-1]).T)
-  out = jnp.matmul(weight.astype(config.dtype), columns, preferred_element_type=dtype)
-  return jax.lax.optimization_barrier(out).T.reshape(*x.shape[:-1], -1)
-
-
 def _queries_keys_values(config: DecoderConfig, layer: PyTree, x: Array, rotation: PyTree,
-                         matmul=_matmul) -> tuple[Array, ...]:
+                         matmul=products.matmul) -> tuple[Array, ...]:
   c = config
   x = rms_norm(c, x, layer["attn_norm"])
-  split = lambda name: matmul(c, x, layer[name]).reshape(*x.shape[:-1], -1, c.head_dim)
+  split = lambda name: matmul(x, layer[name]).reshape(*x.shape[:-1], -1, c.head_dim)
   q, k, v = split("q"), split("k"), split("v")
   if c.qk_norm:
     q, k = rms_norm(c, q, layer["q_norm"]), rms_norm(c, k, layer["k_norm"])
   return _rotate(c, q, rotation), _rotate(c, k, rotation), v
 
 
-def _after_attention(config: DecoderConfig, layer: PyTree, x: Array, attended: Array, matmul=_matmul) -> Array:
+def _after_attention(config: DecoderConfig, layer: PyTree, x: Array, attended: Array,
+                     matmul=products.matmul) -> Array:
   shape = x.shape
-  through = lambda x, name: matmul(config, x, layer[name])
+  through = lambda x, name: matmul(x, layer[name])
   x = x.reshape(-1, config.dim) + through(attended.reshape(-1, config.heads * config.head_dim), "o")
   h = rms_norm(config, x, layer["mlp_norm"])
   return (x + through(jax.nn.silu(through(h, "gate")) * through(h, "up"), "down")).reshape(shape)
 
 
 def embed(config: DecoderConfig, params: PyTree, tokens: Array) -> Array:
+  """Looks up `[..., D]`, where the residual stream begins."""
   return jnp.take(params["embed"], tokens, axis=0, mode="clip").astype(config.dtype)
 
 
 def check_length(config: DecoderConfig, length: int, what: str):
+  """Raises a ValueError that names `what` if it is longer than the context."""
   if length > config.context:
     raise ValueError(f"{what} is {length} tokens long, but the context is {config.context}")
 
@@ -263,7 +240,7 @@ def hidden(config: DecoderConfig, params: PyTree, tokens: Array, mask: Array) ->
 def logits(config: DecoderConfig, params: PyTree, hidden: Array) -> Array:
   """Maps `[..., D]` to `[..., V]` float32."""
   if config.tie_embeddings and hidden.size <= _FEW * config.dim:
-    return _matmul_few(config, hidden, params["embed"], jnp.float32)
+    return products.matmul_few(hidden, params["embed"], jnp.float32)
   weight, axis = (params["embed"], 1) if config.tie_embeddings else (params["unembed"], 0)
   dims = (((hidden.ndim - 1,), (axis,)), ((), ()))
   return jax.lax.dot_general(hidden, weight.astype(config.dtype), dims, preferred_element_type=jnp.float32)
@@ -343,9 +320,9 @@ def step_layers(config: DecoderConfig, cache: PyTree, weights: PyTree, layers: P
 
   def block(x, inputs):
     layer, layer_cache = inputs
-    q, k, v = _queries_keys_values(config, layer, x, rotation, _matmul_few)
+    q, k, v = _queries_keys_values(config, layer, x, rotation, products.matmul_few)
     attended, layer_cache = _attend_cached(config, q, k, v, layer_cache, bias[:, None, None, None], index)
-    return _after_attention(config, layer, x, attended, _matmul_few), layer_cache
+    return _after_attention(config, layer, x, attended, products.matmul_few), layer_cache
 
   pairs = (weights, layers)
   return _through_layers(config, block, x, pairs if config.scan_layers else list(zip(*pairs)))

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rlcore.assistants.judges import Judge, Judgement, Request
+from rlcore.assistants.judges import Judge, Judgement, Request, total_score
 from rlcore.types import Problem, Rewards, Rollouts
 
 
@@ -60,12 +60,6 @@ def _rows(problems: Problem, rollouts: Rollouts) -> list[tuple]:
   prompts, group = tokens.shape[:2]
   row = lambda b, g: ((b, g), jax.tree.map(lambda x: x[b], problems), tokens[b, g], mask[b, g])
   return [row(b, g) for b in range(prompts) for g in range(group)]
-
-
-def total_score(judgements: Sequence[Judgement], problem: Problem, tokens: np.ndarray, mask: np.ndarray) -> float:
-  """Adds up the scores of a response: the `settle` of a judge that sees whole responses."""
-  del problem, tokens, mask
-  return sum(judgement.score for judgement in judgements)
 
 
 def make_judge_scorer(

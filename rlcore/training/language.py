@@ -143,9 +143,8 @@ def score(task: Task, problems: Problem, rollouts: Rollouts) -> Rewards:
 
 def credit(parts: LanguageParts, rewards: Rewards, rollouts: Rollouts, reward_state: PyTree) -> tuple[Array, PyTree]:
   """Transforms the rewards of `[B]` groups and assigns credit: `(advantages [B, G, T], reward_state)`."""
-  rewards, reward_state = shape_rewards(parts, rewards, rollouts, reward_state)
-  one_group = functools.partial(describe.credit_of_group, parts.advantage_estimator)
-  return jax.lax.stop_gradient(jax.vmap(one_group, axis_name=PROMPTS)(rewards, rollouts)), reward_state
+  shaped, reward_state = shape_rewards(parts, rewards, rollouts, reward_state)
+  return assign_credit(parts, shaped, rollouts), reward_state
 
 
 def shape_rewards(
@@ -153,6 +152,12 @@ def shape_rewards(
   """Transforms the rewards of `[B]` groups: `(rewards, reward_state)`."""
   batched = jax.vmap(parts.reward_transform.apply, (0, 0, None), (0, None), axis_name=PROMPTS)
   return batched(rewards, rollouts, reward_state)
+
+
+def assign_credit(parts: LanguageParts, shaped: Rewards, rollouts: Rollouts) -> Array:
+  """Assigns credit for transformed rewards: `[B, G, T]`, without gradient."""
+  one_group = functools.partial(describe.credit_of_group, parts.advantage_estimator)
+  return jax.lax.stop_gradient(jax.vmap(one_group, axis_name=PROMPTS)(shaped, rollouts))
 
 
 def _rows(rollouts: Rollouts) -> Rollouts:
@@ -359,8 +364,8 @@ def make_language_experiment(
 
   @jax.jit
   def credit_stage(state, rewards, rollouts):
-    groups = parts, rewards, rollouts, state.reward_state
-    return shape_rewards(*groups)[0], credit(*groups)[0]
+    shaped, _ = shape_rewards(parts, rewards, rollouts, state.reward_state)
+    return shaped, assign_credit(parts, shaped, rollouts)
 
   def examples(state):
     problems, rollouts = example_stage(state)

@@ -133,7 +133,7 @@ class _Run:
     self._progress = progress_lib.Progress(options.progress_metric, console)
     self._stage = ""
     self._streak = 0
-    self._without_credit = self._with_credit = 0  # main updates of this call
+    self._credited: bool | None = None  # whether any main update of this call had an advantage that is not 0
 
   def run(self, key: Array) -> RunResult:
     with compilation.Stopwatch() as watch:
@@ -168,10 +168,10 @@ class _Run:
       stack.callback(pool.shutdown, cancel_futures=True)
       self._programs.compile_ahead(self._needed(), self._state, pool)
       self._loop()
-      if self._without_credit and not self._with_credit:
+      if self._credited is False:
         self._progress.message(
-            f"warning: the advantages were 0 in all of {self._without_credit} updates, so nothing was learned. Are all "
-            "rewards of a group equal, or does the estimator compare the members of groups of one (group_size)?")
+            "warning: the advantages were 0 in every update, so nothing was learned. Are all rewards of a group equal, "
+            "or does the estimator compare the members of groups of one (group_size)?")
 
   def _needed(self) -> list[str]:
     """Names the programs that this call will run, the first one first."""
@@ -253,8 +253,7 @@ class _Run:
     self._log.flush()
     self._progress.advance(count, means, watch.seconds)
     if "advantage_abs" in rows[0] and not in_warmup:
-      nothing = sum(not row["advantage_abs"] for row in rows)
-      self._without_credit, self._with_credit = self._without_credit + nothing, self._with_credit + count - nothing
+      self._credited = bool(self._credited) or any(row["advantage_abs"] != 0 for row in rows)
     self._watch(rows)
 
   def _watch(self, rows: list[dict[str, np.ndarray]]):

@@ -11,8 +11,8 @@ def keep_freed_memory() -> bool:
   """Makes the C library keep memory that is freed, where it would give it back to the system.
 
   A program on the CPU takes all its work memory anew at each call. If that went back after the last one, every page of
-  it is cleared and mapped again: of an update of a small decoder (670 MB) that was a sixth of the time. Must come before
-  the first computation, whose threads would otherwise have memory of their own. The process then stays as large as it
+  it is cleared and mapped again: of an update of a small decoder (670 MB) that was a sixth of the time. Must come
+  before the first computation, whose threads would otherwise have memory of their own. The process then stays as large as it
   ever was. On an accelerator, whose memory is not the C library's, nothing is won and nothing lost.
 
   Returns:

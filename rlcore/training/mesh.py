@@ -42,7 +42,8 @@ def constrain_to(mesh: Mesh) -> Callable[[PyTree], PyTree]:
 
   def spread(x):
     if x.shape[0] % mesh.size:  # the compiler would leave it whole on every device, without a word
-      warnings.warn(f"{x.shape[0]} prompts or groups cannot be spread over {mesh.size} devices: each handles all of them")
+      warnings.warn(
+          f"{x.shape[0]} prompts or groups cannot be spread over {mesh.size} devices: each handles all of them")
     return jax.lax.with_sharding_constraint(x, sharding)
 
   return lambda tree: jax.tree.map(spread, tree)

@@ -83,6 +83,10 @@ def test_a_job_that_fails_is_told_after_the_others(tmp_path, cluster):
   assert paths[1].exists()
 
 
+def test_a_log_that_was_never_written_is_told(tmp_path):
+  assert sweep._last_line(tmp_path / "77_0_log.err") == "it was never written"
+
+
 @pytest.mark.parametrize("parameters, message", [
     (["partition"], "takes key=value, not 'partition'"),
     (["cluster=moon"], "--slurm: .*moon"),

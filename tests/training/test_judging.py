@@ -8,6 +8,7 @@ import pytest
 
 from rlcore import advantages, losses
 from rlcore.assistants import AssistantError, ChatClient, ChatJudge, Request, prompts, stand_in
+from rlcore.assistants.judges import total_score
 from rlcore.models import GRUConfig, make_gru
 from rlcore.training import host, language
 from rlcore.types import Problem, Rollouts, Task
@@ -92,7 +93,7 @@ def test_outcomes_and_steps_are_scored_where_they_belong():
     want = [_opinion(TASK.decode([t])) if m else 0 for t, m in zip(*row)]
     np.testing.assert_array_equal(steps.process[b, g], want)
     assert steps.outcome[b, g] == TASK.score(jax.tree.map(lambda x: x[b], problems), *row)
-  for ask, settle, want in ((_about_all, host.total_score, outcome), (_about_steps, _on_steps, steps)):
+  for ask, settle, want in ((_about_all, total_score, outcome), (_about_steps, _on_steps, steps)):
     again = host.make_judge_scorer(stand_in(_opinion), ask, settle)(problems, rollouts)
     jax.tree.map(np.testing.assert_array_equal, again, want)
 
