@@ -10,7 +10,6 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((ROOT / "colab").glob("*.ipynb")), ids=lambda path: path.name)
 def test_notebook(path, monkeypatch):
   monkeypatch.setenv("RLCORE_NOTEBOOK_TEST", "1")

@@ -7,6 +7,8 @@ import pytest
 
 from rlcore import tabular
 
+_horizon_q_of, _horizon_gap_of, _horizon_qs_of = (
+    jax.jit(fn, static_argnums=4) for fn in (tabular.horizon_q, tabular.horizon_gap, tabular.horizon_qs))
 processes = st.integers(0, 2**31).map(np.random.default_rng)
 
 
@@ -46,9 +48,9 @@ def test_action_values_and_gaps(rng):
   _close(tabular.optimality_gap(*args), lasting[states, policy][:, None] - lasting)
   for terms in (0, 1, 3):
     q = _horizon_q(*args, terms)
-    _close(tabular.horizon_q(*args, terms), q)
-    _close(tabular.horizon_gap(*args, terms), q[states, policy][:, None] - q)
-  many = tabular.horizon_qs(*args, (4, 1))
+    _close(_horizon_q_of(*args, terms), q)
+    _close(_horizon_gap_of(*args, terms), q[states, policy][:, None] - q)
+  many = _horizon_qs_of(*args, (4, 1))
   _close(many, [_horizon_q(*args, 4), rewards])
 
 
@@ -77,12 +79,12 @@ def test_policy_values_occupancies_and_margins(rng):
   _close(tabular.state_margin(rewards, optimal), margins)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(processes)
 def test_value_iteration_finds_the_best_of_all_policies(rng):
   rewards, transition, _ = _process(rng)
   size, actions = rewards.shape
-  discount = rng.uniform(0, 0.8)
+  discount = rng.uniform(0, 0.6)  # what comes after 40 terms is below the tolerance
   policies = np.stack(np.meshgrid(*[range(actions)] * size), -1).reshape(-1, size)
   best = np.max([_horizon_q(rewards, transition, policy, discount, 40) for policy in policies], 0)
   _close(tabular.value_iteration(rewards, transition, discount, 60), best)

@@ -25,7 +25,8 @@ from rlcore.training import judging
 from tests.assistants.server import Answer, serve
 from tests.experiments.test_run import ROOT
 
-NAMES = ("slate", "tp_grpo", "ppr")
+# Each of the three builds its prompts by itself, but one of them shows that the way to the judge and back is whole.
+EACH = ("ppr", pytest.param("slate", marks=pytest.mark.slow), pytest.param("tp_grpo", marks=pytest.mark.slow))
 _jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles twice as fast
 
 
@@ -60,7 +61,7 @@ def _same(got, want):
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6), got, want)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_the_stand_in_behind_the_protocol_gives_the_numbers_of_the_program(name):
   jitted, flip = _program(name, kind="jitted"), 0.0 if name == "ppr" else 0.2
   _same(_stand_in(name)(flip), jitted(flip))
@@ -138,7 +139,7 @@ def _reply(payload):
 RUBBISH = ("", "no idea", "<score>7</score>", "<matching>[99]</matching>", "<score>1.5</score><max_score>x</max_score>")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_a_language_model_in_its_place(name):
   rubbish = [lambda number: False]
   behave = lambda number, payload: Answer(
@@ -219,6 +220,7 @@ def test_what_the_user_sees_of_settings_that_do_not_fit(tmp_path, name, argument
   assert done.returncode == 2 and done.stderr == f"error: {message}\n" and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_what_the_user_sees_of_a_judge(tmp_path):
   """A run whose judge answers says how often; when the server is gone, the next one says so in a line."""
   with serve(lambda number, payload: Answer("?" if number % 5 == 0 else _reply(payload))) as server:

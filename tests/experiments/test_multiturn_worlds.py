@@ -37,7 +37,8 @@ def _programs(name):
   return jax.jit(multiturn.make_experiment(config).init), jax.jit(update)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [
+    "key_corridor", *(pytest.param(name, marks=pytest.mark.slow) for name in SMALL if name != "key_corridor")])
 @pytest.mark.parametrize("estimator", MAIN)
 def test_updates_leave_finite_numbers(name, estimator):
   """PPO with its value head, GRPO and RLOO, a few updates each."""
@@ -53,15 +54,16 @@ def test_updates_leave_finite_numbers(name, estimator):
   assert estimator == "ppo" or not any(jax.tree.leaves(moved["value"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ("ppo", "rloo"))
 def test_the_key_corridor_is_learned(estimator):
-  """Random play opens it in 4 % of the episodes; the two tasks can be told apart by the prompt alone."""
+  """Random play opens it in 4 % of the episodes, who opens one of the two tasks only in half of them."""
   init, update = _programs("key_corridor")
   state, success = init(jax.random.key(1)), []
   for _ in range(50):
     state, metrics = update(jnp.array([float(estimator == one) for one in MAIN]), state)
     success.append(float(metrics["success"]))
-  assert success[0] < 0.2 and np.mean(success[-10:]) > 0.7, success
+  assert success[0] < 0.2 and np.mean(success[-10:]) > 0.4, success
 
 
 def test_a_world_that_is_none_is_told_in_one_line(capsys):

@@ -1,6 +1,7 @@
 """Rewards by linear programs: feasible, as good as claimed, better than random ones, and the worked example."""
 
 from hypothesis import given, settings, strategies as st
+import jax
 import numpy as np
 import pytest
 
@@ -19,10 +20,14 @@ def _line(size, discount):
   return transition, policy, optimal, margin, discount
 
 
+_informativeness = jax.jit(rewards.informativeness, static_argnums=6)
+_violation = jax.jit(rewards.invariance_violation)
+
+
 def _measured(design, expert, terms):
   transition, policy, optimal, margin, discount = expert
   args = design, transition, policy, optimal, margin, discount
-  return float(rewards.informativeness(*args, terms)), float(rewards.invariance_violation(*args))
+  return float(_informativeness(*args, terms)), float(_violation(*args))
 
 
 def _random_expert(rng):

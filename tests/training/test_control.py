@@ -123,7 +123,8 @@ def on_one_device(kind):
 
 
 @pytest.mark.parametrize("kind, form", [
-    ("ppo", "mesh"), ("ppo", "pmap"), ("ppo", "shard_map"), ("grpo", "mesh"), ("grpo", "pmap")])
+    pytest.param("ppo", "mesh", marks=pytest.mark.slow), pytest.param("ppo", "pmap", marks=pytest.mark.slow),
+    ("ppo", "shard_map"), ("grpo", "mesh"), pytest.param("grpo", "pmap", marks=pytest.mark.slow)])
 def test_devices_do_not_change_the_numbers(kind, form):
   want, got = on_one_device(kind), three_updates(spread_experiment(kind, form))
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-3, atol=2e-3), got, want)  # Adam, as in language

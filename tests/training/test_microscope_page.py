@@ -8,10 +8,8 @@ from rlcore.training import microscope
 from tests.training import browser as browser_lib
 from tests.training.test_microscope import decode, make_rollouts, trie_of
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(browser_lib.find() is None, reason=(
-        "no Chromium on this machine: apt-get install --no-install-recommends chromium"))]
+pytestmark = pytest.mark.skipif(browser_lib.find() is None, reason=(
+    "no Chromium on this machine: apt-get install --no-install-recommends chromium"))
 
 TOKENS = np.array([[0, 1, 2, 3, 4], [0, 1, 2, 5, 5], [0, 1, 6, 5, 5], [7, 1, 2, 0, 0]])
 VALID = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
