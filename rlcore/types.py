@@ -86,6 +86,38 @@ class Trajectory:
     return self.log_prob_old
 
 
+@struct.dataclass
+class Stream(Trajectory):
+  """T steps of one stream: the world starts anew where an episode ends, so that several may follow one another.
+
+  `mask` is 1 everywhere. At an end `value_tp1` and `next_observation` are of the true last state, before the reset.
+
+  Attributes:
+    is_first: `[T]` bool, whether the step is the first of its episode.
+    truncated: `[T]` bool, whether the episode is cut off after the step without having terminated.
+    next_observation: pytree of `[T, ...]`, what the step led to.
+  """
+
+  is_first: Array | None = None
+  truncated: Array | None = None
+  next_observation: PyTree = None
+
+
+class StreamReward(NamedTuple):
+  """What the steps of streams are paid, with a state that outlives the rollout.
+
+  `apply` sees a whole rollout and runs once for it, so that a table or a model that all streams share learns once an
+  update. What belongs to an episode is state too: it must be cleared where `is_first` is set, before that step.
+
+  Attributes:
+    init: `(key, number of streams N) -> state`.
+    apply: `(state, Stream of [T, N]) -> (rewards [T, N], state)`.
+  """
+
+  init: Callable[[Array, int], PyTree]
+  apply: Callable[[PyTree, Stream], tuple[Array, PyTree]]
+
+
 class RewardTransform(NamedTuple):
   """A stateful map of rewards; compose with `rewards.chain`, lift a pure function with `rewards.stateless`.
 
@@ -159,6 +191,8 @@ class World(NamedTuple):
     observation_size: length of the observation, a float32 vector.
     horizon: most steps of an episode; at the last of them the world itself says terminated (running out of time is a
       failure that the policy can foresee) or truncated (it is not).
+    observation_shape: of an observation that is no vector, `[H, W, C]` say; None for `(observation_size,)`.
+    action_size: length of the action where it is a vector of real numbers (`num_actions` is then 0), else 0.
   """
 
   reset: Callable[[Array, PyTree], tuple[Array, PyTree]]
@@ -166,6 +200,8 @@ class World(NamedTuple):
   num_actions: int
   observation_size: int
   horizon: int
+  observation_shape: tuple[int, ...] | None = None
+  action_size: int = 0
 
 
 class Scores(NamedTuple):
@@ -194,6 +230,24 @@ class Agent(NamedTuple):
   init: Callable[[Array], PyTree]
   rollout: Callable[[PyTree, Array, PyTree], Trajectory]
   score: Callable[[PyTree, Trajectory], Scores]
+
+
+class StreamPolicy(NamedTuple):
+  """A policy that acts step by step, with a memory or without; its functions see ONE stream.
+
+  Attributes:
+    init: `(key) -> params`.
+    memory: pytree of arrays, the memory with which an episode starts; `()` for none.
+    step: `(params, memory, observation) -> (distribution, value [], memory)`; `distribution` is a pytree.
+    sample: `(key, distribution) -> (action, log_prob [])`.
+    score: `(distribution, action) -> (log_prob [], entropy [])`, differentiable.
+  """
+
+  init: Callable[[Array], PyTree]
+  memory: PyTree
+  step: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Array, PyTree]]
+  sample: Callable[[Array, PyTree], tuple[Array, Array]]
+  score: Callable[[PyTree, Array], tuple[Array, Array]]
 
 
 class VelocityModel(NamedTuple):

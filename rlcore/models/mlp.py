@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from rlcore.types import Array
 
-_ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "silu": jax.nn.silu}
+ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "silu": jax.nn.silu}
 
 
 class MLP(nn.Module):
@@ -29,10 +29,10 @@ class MLP(nn.Module):
   @nn.compact
   def __call__(self, inputs: Array) -> Array:
     """Maps `[..., D]` to `[..., outputs]`."""
-    if self.activation not in _ACTIVATIONS:
-      raise ValueError(f"activation={self.activation!r} is none of {', '.join(_ACTIVATIONS)}")
+    if self.activation not in ACTIVATIONS:
+      raise ValueError(f"activation={self.activation!r} is none of {', '.join(ACTIVATIONS)}")
     x = inputs
     for width in self.hidden:
-      x = _ACTIVATIONS[self.activation](nn.Dense(width)(x))
+      x = ACTIVATIONS[self.activation](nn.Dense(width)(x))
     last = nn.initializers.zeros_init() if self.zero_last else nn.linear.default_kernel_init
     return nn.Dense(self.outputs, kernel_init=last)(x)

@@ -24,6 +24,7 @@ from rlcore.policies.flow import tree_rollout
 from rlcore.policies.log_probs import token_log_probs
 from rlcore.policies.multi_turn import make_token_agent
 from rlcore.policies.sampling import sample
+from rlcore.policies.streams import make_stream_policy
 from rlcore.policies.world_branching import branching_rollout
 
 __all__ = (
@@ -42,6 +43,7 @@ __all__ = (
     "interpolate",
     "make_actor_critic",
     "make_host_branch",
+    "make_stream_policy",
     "make_token_agent",
     "ode_sample",
     "rollout",

@@ -1,0 +1,135 @@
+"""Policies for streams of steps: discrete or continuous actions, vectors or images, with a memory or without."""
+
+from collections.abc import Sequence
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from rlcore.models import mlp
+from rlcore.policies import controller
+from rlcore.types import Array, StreamPolicy, World
+
+_TORSOS = ("mlp", "cnn", "gru")
+
+
+class _Encoder(nn.Module):
+  """What comes before the heads: convolutions for images, then hidden layers."""
+
+  hidden: Sequence[int]
+  activation: str
+  channels: Sequence[int]
+
+  @nn.compact
+  def __call__(self, observation: Array) -> Array:
+    x = observation.astype(jnp.float32)
+    for width in self.channels:
+      x = nn.relu(nn.Conv(width, (3, 3))(x))
+    x = x.reshape(-1)
+    return x if not self.hidden else mlp.ACTIVATIONS[self.activation](
+        mlp.MLP(self.hidden[:-1], self.hidden[-1], self.activation)(x))
+
+
+class _Network(nn.Module):
+  """Encoder, memory and heads; with `shared` the value is read from the policy's own features."""
+
+  outputs: int
+  hidden: Sequence[int]
+  activation: str
+  channels: Sequence[int]
+  memory_size: int
+  shared: bool
+  critic: bool
+  continuous: bool
+
+  @nn.compact
+  def __call__(self, memory: dict[str, Array], observation: Array):
+    outputs, actor = self._trunk("actor", memory, observation)
+    first = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")  # nearly uniform, nearly centred
+    scores = nn.Dense(self.outputs, kernel_init=first, name="policy")(outputs)
+    if self.continuous:
+      scores = scores, self.param("log_std", nn.initializers.zeros_init(), (self.outputs,))
+    value, critic = jnp.zeros(()), {}
+    if self.critic:
+      if not self.shared:
+        outputs, critic = self._trunk("critic", memory, observation)
+      value = nn.Dense(1, name="value")(outputs)[0]
+    return scores, value, actor | critic
+
+  def _trunk(self, name, memory, observation):
+    x = _Encoder(self.hidden, self.activation, self.channels, name=name)(observation)
+    if not self.memory_size:
+      return x, {}
+    state, x = nn.GRUCell(self.memory_size, name=f"{name}_memory")(memory[name], x)
+    return x, {name: state}
+
+
+def make_stream_policy(
+    world: World,
+    *,
+    torso: str = "mlp",
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "tanh",
+    channels: Sequence[int] = (16, 32),
+    memory_size: int = 64,
+    shared: bool = False,
+    critic: bool = True,
+) -> StreamPolicy:
+  """Makes policy and critic for the observations and actions of a world.
+
+  Discrete actions are drawn from a categorical distribution, real ones from a Gaussian with diagonal covariance whose
+  standard deviations do not depend on the state. The policy starts close to uniform, or close to the standard normal.
+
+  Args:
+    world: whose shapes are read.
+    torso: "mlp"; "cnn" puts 3x3 convolutions before it, for `[H, W, C]`; "gru" puts a memory behind it.
+    hidden: widths of the hidden layers.
+    activation: of the hidden layers, see `models.MLP`.
+    channels: of the convolutions, read by "cnn" only.
+    memory_size: width of the memory, read by "gru" only.
+    shared: whether the critic reads the policy's features; else it has layers of its own, memory included.
+    critic: whether there is one; values are 0 without.
+
+  Returns:
+    The policy; its distribution is logits `[A]`, or `(mean [A], log_std [A])`.
+
+  Raises:
+    ValueError: for another torso or activation, or a "cnn" on observations that are not `[H, W, C]`.
+  """
+  shape = world.observation_shape or (world.observation_size,)
+  if torso not in _TORSOS:
+    raise ValueError(f"torso={torso!r} is none of {', '.join(_TORSOS)}")
+  if torso == "cnn" and len(shape) != 3:
+    raise ValueError(f"torso='cnn' takes observations [H, W, C]; those of this world have shape {shape}")
+  if activation not in mlp.ACTIVATIONS:
+    raise ValueError(f"activation={activation!r} is none of {', '.join(mlp.ACTIVATIONS)}")
+  continuous = world.action_size > 0
+  network = _Network(
+      world.action_size or world.num_actions, tuple(hidden), activation, tuple(channels) if torso == "cnn" else (),
+      memory_size if torso == "gru" else 0, shared, critic, continuous)
+  names = ("actor",) if shared or not critic else ("actor", "critic")
+  memory = {name: jnp.zeros(memory_size) for name in names} if torso == "gru" else {}
+  sample, score = (_gaussian_sample, _gaussian_score) if continuous else (_categorical_sample, _categorical_score)
+  return StreamPolicy(lambda key: network.init(key, memory, jnp.zeros(shape)), memory, network.apply, sample, score)
+
+
+def _categorical_sample(key, logits):
+  action = jax.random.categorical(key, logits)
+  return action, jax.nn.log_softmax(logits)[action]
+
+
+def _categorical_score(logits, action):
+  log_probs = jax.nn.log_softmax(logits)
+  return log_probs[action], -jnp.sum(jnp.exp(log_probs) * log_probs)
+
+
+def _gaussian_sample(key, distribution):
+  mean, log_std = distribution
+  action = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+  return action, _gaussian_score(distribution, action)[0]
+
+
+def _gaussian_score(distribution, action):
+  mean, log_std = distribution
+  entropy = jnp.sum(log_std + 0.5 * jnp.log(2 * jnp.pi * jnp.e))
+  return controller.gaussian_log_prob(action, mean, 2 * log_std), entropy

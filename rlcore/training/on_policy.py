@@ -1,0 +1,292 @@
+"""Training a policy on streams of steps: N worlds side by side, T steps an update, reset where an episode ends.
+
+    world, policy = ..., policies.make_stream_policy(world)
+    experiment = on_policy.make_on_policy_experiment(on_policy.OnPolicyParts(
+        world, policy, instances=lambda key: (), optimizer=state.make_optimizer(2.5e-4), **on_policy_settings.ppo()))
+
+Everything is pure and jittable, and floats may be tracers: seeds and arms are lanes of one `vmap`. An end by time-out
+bootstraps from the value of the true last state and passes no credit on; see `types.Stream`.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from rlcore import losses, stats
+from rlcore.training import on_policy_settings, streams
+from rlcore.training import state as state_lib
+from rlcore.training import stream_rewards
+from rlcore.types import Array, Experiment, Metrics, PolicyLoss, PyTree, Stream, StreamPolicy, StreamReward, World
+
+_WHITEN = ("minibatch", "batch", "none")
+_EVALUATION_KEY = 2**20  # the same held-out episodes at every evaluation
+
+
+def reaches_one(stream: Stream, returns: Array) -> Array:
+  """Tells of steps `[T, N]` whether the episode, should it end there, has succeeded: its return is 1 or more."""
+  del stream
+  return returns >= 1
+
+
+@dataclasses.dataclass(frozen=True)
+class OnPolicyParts:
+  """The composition of one experiment on streams.
+
+  Attributes:
+    world: how a world moves.
+    policy: what acts, and the critic.
+    instances: `(key) -> params of the world`, drawn anew for every episode.
+    optimizer: optax transformation.
+    credit: `(Stream of [T], log_probs [T]) -> (advantages [T], value targets [T])`.
+    policy_loss: `(log_probs [n, t], Stream of [n, t], advantages [n, t]) -> (scalar, metrics)`.
+    num_worlds: N.
+    num_steps: T, steps of every world in an update.
+    gamma: discount.
+    reward: what the steps are paid, once a rollout.
+    instance_pool: P, instances that are drawn at the start of a rollout for the episodes that begin in it; 0 draws one
+      at every step. See `streams.collect`.
+    value_coef: weight of the value loss.
+    value_clip: of `losses.value_loss`, or None.
+    entropy_coef: weight of the entropy that is added to the objective.
+    whiten: advantages get mean 0 and variance 1 over each "minibatch", over the "batch" of the rollout, or "none".
+    epochs: passes over the steps of an update.
+    minibatches: gradient steps a pass. Steps are shuffled one by one; whole worlds are where the policy has a memory
+      or credit is fresh. A divisor of how many there are.
+    fresh_credit: assign credit in every gradient step by the present policy and critic, not once a rollout.
+    success: `(Stream of [T, N], returns [T, N]) -> [T, N] bool`, read where an episode ends.
+    describe: `(reward state, Stream of [T, N], paid [T, N], advantages [T, N]) -> metrics`, or None.
+    test_instances: `(key) -> params of the world`, held out; None takes `instances`.
+    eval_worlds: episodes of an evaluation.
+    unit: what the steps are, for the progress line; a name in the plural.
+  """
+
+  world: World
+  policy: StreamPolicy
+  instances: Callable[[Array], PyTree]
+  optimizer: optax.GradientTransformation
+  credit: on_policy_settings.Credit
+  policy_loss: PolicyLoss
+  num_worlds: int = 32
+  num_steps: int = 128
+  gamma: float | Array = 0.99
+  reward: StreamReward = dataclasses.field(default_factory=stream_rewards.task_reward)
+  instance_pool: int = 0
+  value_coef: float | Array = 0.5
+  value_clip: float | Array | None = None
+  entropy_coef: float | Array = 0.0
+  whiten: str = "minibatch"
+  epochs: int = 1
+  minibatches: int = 1
+  fresh_credit: bool = False
+  success: Callable[[Stream, Array], Array] = reaches_one
+  describe: Callable[[PyTree, Stream, Array, Array], Metrics] | None = None
+  test_instances: Callable[[Array], PyTree] | None = None
+  eval_worlds: int = 32
+  unit: str = "steps"
+
+  def __post_init__(self):
+    if self.whiten not in _WHITEN:
+      raise ValueError(f"whiten={self.whiten!r} is none of {', '.join(_WHITEN)}")
+    if min(self.num_worlds, self.num_steps) < 1:
+      raise ValueError(f"num_worlds={self.num_worlds} and num_steps={self.num_steps} must be at least 1")
+    if self.rows % self.minibatches:
+      kind = "worlds" if self.whole else "steps"
+      raise ValueError(f"minibatches={self.minibatches} does not divide the {self.rows} {kind} of a rollout")
+
+  @property
+  def whole(self) -> bool:
+    """Whether minibatches are made of whole worlds."""
+    return self.fresh_credit or bool(jax.tree.leaves(self.policy.memory))
+
+  @property
+  def rows(self) -> int:
+    """How many pieces there are to shuffle."""
+    return self.num_worlds * (1 if self.whole else self.num_steps)
+
+
+@struct.dataclass
+class StreamState(state_lib.TrainState):
+  """`TrainState` with what goes on from rollout to rollout.
+
+  Attributes:
+    worlds: where the worlds are.
+    ends: what is known of the episodes that have ended, see `count_ends`.
+  """
+
+  worlds: streams.Worlds | None = None
+  ends: dict[str, Array] | None = None
+
+
+def init_state(parts: OnPolicyParts, key: Array) -> StreamState:
+  """Initialises parameters, optimiser, reward state, worlds and the key of the first update.
+
+  Raises:
+    TypeError: for a key that is none, or a world without the signature of `types.World`.
+  """
+  streams.check_world(parts.world, parts.instances)
+  param_key, reward_key, world_key, run_key = jax.random.split(streams.checked_key(key), 4)
+  params = parts.policy.init(param_key)
+  none, zero = jnp.zeros((), jnp.int32), jnp.zeros(())
+  return StreamState(
+      step=none, key=run_key, params=params, opt_state=parts.optimizer.init(params),
+      reward_state=parts.reward.init(reward_key, parts.num_worlds),
+      worlds=streams.start(parts.world, parts.policy, parts.instances, world_key, parts.num_worlds),
+      ends=dict(steps=none, episodes=none, successes=none, mean_return=zero, success=zero, episode_return=zero,
+                episode_length=zero))
+
+
+def count_ends(ends: streams.Ends, success: Array, before: dict[str, Array]) -> tuple[dict[str, Array], Metrics]:
+  """Accounts for the episodes that ended in a rollout.
+
+  Args:
+    ends: `[T, N]`.
+    success: `[T, N]`, read where an episode ended.
+    before: what was known: `steps`, `episodes` and `successes` so far, `mean_return` of all episodes, and `success`,
+      `episode_return` and `episode_length` of the last update in which any ended.
+
+  Returns:
+    `(the same after the rollout, metrics)`. `success`, `episode_return` and `episode_length` are means over the
+    episodes that ended in this update; where none did they keep their last values (0 before the first), so weigh them
+    by `episodes`. `total_...` are over all training.
+  """
+  count = jnp.sum(ends.ended, dtype=jnp.int32)
+  won = jnp.sum(ends.ended & (success > 0), dtype=jnp.int32)
+  mean = lambda x: stats.masked_mean(x, ends.ended)
+  now = dict(success=mean(success), episode_return=mean(ends.returns), episode_length=mean(ends.lengths))
+  now = {name: jnp.where(count > 0, x, before[name]) for name, x in now.items()}
+  episodes = before["episodes"] + count
+  share = count / jnp.maximum(episodes, 1)
+  after = now | dict(
+      steps=before["steps"] + ends.ended.size, episodes=episodes, successes=before["successes"] + won,
+      mean_return=before["mean_return"] + jnp.where(count > 0, mean(ends.returns) - before["mean_return"], 0) * share)
+  metrics = now | dict(
+      episodes=count, successes=won, total_steps=after["steps"], total_episodes=episodes,
+      total_success=after["successes"] / jnp.maximum(episodes, 1), total_return=after["mean_return"])
+  return after, {name: x.astype(jnp.float32) for name, x in metrics.items()}
+
+
+def _finite(tree: PyTree) -> Array:
+  floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+  return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats])) if floats else jnp.ones((), bool)
+
+
+def _loss(parts: OnPolicyParts, params: PyTree, piece: tuple) -> tuple[Array, Metrics]:
+  """Evaluates policy loss, value loss and entropy of `[n, t]` steps."""
+  rows, advantages, targets, memory = piece
+  scores, after = streams.score(parts.policy, params, memory, rows)
+  if parts.fresh_credit:
+    value_tp1 = streams.next_values(parts.policy, params, after, rows.next_observation)
+    present = rows.replace(value_t=jax.lax.stop_gradient(scores.values),
+                           value_tp1=jnp.where(rows.discount_t > 0, value_tp1, 0.0))
+    advantages, targets = jax.lax.stop_gradient(jax.vmap(parts.credit)(present, scores.log_probs))
+  if parts.whiten == "minibatch":
+    advantages = stats.whiten(advantages)
+  loss, metrics = parts.policy_loss(scores.log_probs, rows, advantages)
+  clip = {} if parts.value_clip is None else dict(values_old=rows.value_t, clip=parts.value_clip)
+  value, more = losses.value_loss(scores.values, targets, rows.mask, **clip)
+  entropy = jnp.mean(scores.entropy)
+  total = loss + parts.value_coef * value - parts.entropy_coef * entropy
+  return total, metrics | more | {"policy_loss": loss, "value_loss": value, "entropy": entropy}
+
+
+def learn(parts: OnPolicyParts, state: StreamState, stream: Stream, memory: PyTree) -> tuple[StreamState, Metrics]:
+  """Pays the steps of a rollout, assigns credit and takes the gradient steps of one update.
+
+  Observations and rewards that are not finite, like losses and gradients that are not, leave parameters, optimiser and
+  reward state as they were and are reported.
+
+  Args:
+    parts: the composition.
+    state: before the update.
+    stream: `[T, N]`.
+    memory: `[N, ...]`, the policy's before the first step.
+
+  Returns:
+    `(state, metrics)`.
+
+  Raises:
+    ValueError: if the rewards do not come as `[T, N]`.
+  """
+  paid, reward_state = parts.reward.apply(state.reward_state, stream)
+  if paid.shape != stream.reward_t.shape:
+    raise ValueError(f"the reward of a rollout [T, N] = {stream.reward_t.shape} came back as {paid.shape}")
+  paid = jax.lax.stop_gradient(paid.astype(jnp.float32))
+  good_observation = _finite((stream.observation, stream.next_observation))
+  good_reward = _finite((stream.reward_t, paid))
+  good = good_observation & good_reward
+  by_world = lambda tree: jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
+  rows = by_world(stream.replace(reward_t=paid))
+  advantages, targets = jax.lax.stop_gradient(jax.vmap(parts.credit)(rows, rows.log_prob_old))
+  described = _describe(parts, reward_state, stream, paid, by_world(advantages))
+  if parts.whiten == "batch":
+    advantages = stats.whiten(advantages)
+  batch = rows, advantages, targets
+  if parts.whole:
+    batch = *batch, memory
+  else:
+    batch = *jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), batch), parts.policy.memory
+
+  def gradient_step(carry, piece):
+    params, opt_state = carry
+    gradient = state_lib.accumulate(functools.partial(_loss, parts), lambda piece: 1.0, params, piece)
+    params, opt_state, metrics = state_lib.apply_gradient(parts.optimizer, params, opt_state, gradient, allowed=good)
+    return (params, opt_state), metrics
+
+  key, shuffle_key = jax.random.split(state.key)
+  (params, opt_state), metrics = state_lib.minibatch_steps(
+      gradient_step, (state.params, state.opt_state), batch, shuffle_key, epochs=parts.epochs,
+      minibatches=parts.minibatches)
+  metrics, applied = state_lib.summarise_steps(metrics)
+  metrics |= described | {"nonfinite_observation": (~good_observation).astype(jnp.float32),
+                          "nonfinite_reward": (~good_reward).astype(jnp.float32)}
+  return state.replace(
+      step=state.step + 1, key=key, params=params, opt_state=opt_state,
+      reward_state=state_lib.select(good, reward_state, state.reward_state),
+      skipped=state.skipped + (~applied).astype(jnp.int32)), metrics
+
+
+def _describe(parts: OnPolicyParts, reward_state: PyTree, stream: Stream, paid: Array, advantages: Array) -> Metrics:
+  mean = lambda x: jnp.mean(jnp.where(jnp.isfinite(x), x, 0.0))
+  metrics = {"reward": mean(stream.reward_t), "paid": mean(paid), "advantage_abs": mean(jnp.abs(advantages)),
+             "value": mean(stream.value_t), "tokens": jnp.asarray(paid.size, jnp.float32)}
+  return metrics | (parts.describe(reward_state, stream, paid, advantages) if parts.describe else {})
+
+
+def evaluate(parts: OnPolicyParts, params: PyTree) -> Metrics:
+  """Plays one episode in each of `eval_worlds` worlds, on held-out instances that are the same every time."""
+  start_key, play_key = jax.random.split(jax.random.key(_EVALUATION_KEY))
+  instances = parts.test_instances or parts.instances
+  worlds = streams.start(parts.world, parts.policy, instances, start_key, parts.eval_worlds)
+  _, stream, ends = streams.collect(parts.world, parts.policy, instances, params, worlds, play_key,
+                                    num_steps=parts.world.horizon, pool=min(parts.instance_pool, 1))
+  first = ends.ended & (jnp.cumsum(ends.ended, 0) == 1)
+  mean = lambda x: stats.masked_mean(x, first)
+  return {"success": mean(parts.success(stream, ends.returns)), "episode_return": mean(ends.returns),
+          "episode_length": mean(ends.lengths)}
+
+
+def make_on_policy_experiment(parts: OnPolicyParts) -> Experiment:
+  """Joins the stages into an experiment.
+
+  Args:
+    parts: the composition.
+
+  Returns:
+    The experiment; its state is a `StreamState`.
+  """
+  def update(state: StreamState) -> tuple[StreamState, Metrics]:
+    key, play_key = jax.random.split(state.key)
+    worlds, stream, ends = streams.collect(
+        parts.world, parts.policy, parts.instances, state.params, state.worlds, play_key, num_steps=parts.num_steps,
+        gamma=parts.gamma, pool=parts.instance_pool)
+    known, counted = count_ends(ends, parts.success(stream, ends.returns), state.ends)
+    state, metrics = learn(parts, state.replace(key=key), stream, state.worlds.memory)
+    return state.replace(worlds=worlds, ends=known), metrics | counted
+
+  return Experiment(init=functools.partial(init_state, parts), update=update,
+                    evaluate=lambda state: evaluate(parts, state.params), unit=parts.unit)

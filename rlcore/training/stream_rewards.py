@@ -1,0 +1,155 @@
+"""What the steps of streams are paid: the task's reward, bonuses, and their sums, as `types.StreamReward`.
+
+    bonus = stream_rewards.weighted(
+        lambda g, e: g * e, stream_rewards.global_count(cell, num_keys=90), stream_rewards.episodic_count(cell, 90))
+    reward = stream_rewards.weighted(lambda r, b: r + 0.3 * b, stream_rewards.task_reward(), bonus)
+
+A model that learns, or multipliers that are moved once a rollout, are a `StreamReward` of their own: `apply` sees the
+whole rollout, observations, actions, `info` and all, and runs once for it.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from rlcore import exploration
+from rlcore.types import Array, PyTree, Stream, StreamReward
+
+Keys = Callable[[Stream], Array]
+
+
+def task_reward() -> StreamReward:
+  """Makes the reward of the world itself; its state is `()`."""
+  return StreamReward(lambda key, num_worlds: (), lambda state, stream: (stream.reward_t, state))
+
+
+def per_step(start: Callable[[], PyTree], step: Callable[[PyTree, Stream], tuple[Array, PyTree]]) -> StreamReward:
+  """Lifts a bonus that remembers the episode.
+
+  Args:
+    start: `() -> memory` at the start of an episode.
+    step: `(memory, Stream of []) -> (reward [], memory)`, of one step of one stream. The memory is cleared before the
+      first step of an episode, so the last one is paid by all that came before it.
+
+  Returns:
+    The reward; its state is the memories, `[N, ...]`, which outlive the rollout.
+  """
+  def init(key, num_worlds):
+    del key
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_worlds, *jnp.shape(x))), start())
+
+  def one(memory, transition):
+    fresh = jax.tree.map(lambda new, old: jnp.where(transition.is_first, new, old), start(), memory)
+    return step(fresh, transition)
+
+  def apply(state, stream):
+    def scanned(state, transitions):
+      bonus, state = jax.vmap(one)(state, transitions)
+      return state, bonus
+    state, bonus = jax.lax.scan(scanned, state, stream)
+    return bonus, state
+
+  return StreamReward(init, apply)
+
+
+def episodic_count(keys: Keys, num_keys: int, *, kind: str = "isqrt") -> StreamReward:
+  """Makes the bonus for what was rare in the episode.
+
+  Args:
+    keys: `(Stream of []) -> []` int32 in [0, num_keys), of one step.
+    num_keys: static, K.
+    kind: static, of `exploration.count_bonus`.
+
+  Returns:
+    The reward; its state is the tables, `[N, K]` int32.
+
+  Reference: A Study of Global and Episodic Bonuses, arXiv:2306.03236.
+  """
+  def step(counts, transition):
+    key = keys(transition)
+    counts = counts.at[key].add(1)
+    return exploration.count_bonus(counts[key][None], kind=kind)[0], counts
+
+  return per_step(lambda: jnp.zeros(num_keys, jnp.int32), step)
+
+
+def episodic_elliptical(features: Keys, size: int, *, ridge: Array | float = 0.1) -> StreamReward:
+  """Makes the elliptical bonus (E3B), the first step of an episode included.
+
+  Args:
+    features: `(Stream of []) -> [D]`, of one step.
+    size: D.
+    ridge: above 0.
+
+  Returns:
+    The reward; its state is a root of the inverse covariance of each stream, `[N, D, D]`.
+
+  Reference: E3B, arXiv:2210.05805.
+  """
+  return per_step(lambda: jnp.eye(size) / jnp.sqrt(jnp.asarray(ridge, jnp.float32)),
+                  lambda root, transition: exploration.elliptical_root_update(root, features(transition)))
+
+
+def global_count(keys: Keys, num_keys: int, *, kind: str = "isqrt") -> StreamReward:
+  """Makes the bonus for what was rare in all training, with one table for all streams in the order of time.
+
+  Args:
+    keys: `(Stream of []) -> []` int32 in [0, num_keys), of one step.
+    num_keys: static, K.
+    kind: static, of `exploration.count_bonus`.
+
+  Returns:
+    The reward; its state is the table, `[K]` int32.
+
+  Reference: A Study of Global and Episodic Bonuses, arXiv:2306.03236.
+  """
+  def apply(state, stream):
+    flat = jax.vmap(jax.vmap(keys))(stream).reshape(-1)
+    counts, state = exploration.global_count(state, flat)
+    return exploration.count_bonus(counts, kind=kind).reshape(stream.reward_t.shape), state
+
+  return StreamReward(lambda key, num_worlds: jnp.zeros(num_keys, jnp.int32), apply)
+
+
+def weighted(combine: Callable[..., Array], *parts: StreamReward) -> StreamReward:
+  """Combines several rewards step by step.
+
+  Args:
+    combine: `([T, N], ...) -> [T, N]`, one argument a part.
+    *parts: the rewards, each of which sees the same stream.
+
+  Returns:
+    The reward; its state is the tuple of theirs.
+  """
+  def init(key, num_worlds):
+    return tuple(part.init(jax.random.fold_in(key, i), num_worlds) for i, part in enumerate(parts))
+
+  def apply(state, stream):
+    paid = [part.apply(inner, stream) for part, inner in zip(parts, state, strict=True)]
+    return combine(*(reward for reward, _ in paid)), tuple(inner for _, inner in paid)
+
+  return StreamReward(init, apply)
+
+
+def in_turn(first: StreamReward, *later: StreamReward) -> StreamReward:
+  """Applies rewards one after another: each sees as `reward_t` what the one before it paid.
+
+  Args:
+    first: sees the world's reward.
+    *later: a normaliser, a constraint, say.
+
+  Returns:
+    The reward; its state is the tuple of theirs.
+  """
+  parts = (first, *later)
+
+  def apply(state, stream):
+    states = []
+    for part, inner in zip(parts, state, strict=True):
+      reward, inner = part.apply(inner, stream)
+      stream = stream.replace(reward_t=reward)
+      states.append(inner)
+    return stream.reward_t, tuple(states)
+
+  return StreamReward(weighted(lambda *_: None, *parts).init, apply)

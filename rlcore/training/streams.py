@@ -1,0 +1,208 @@
+"""Streams: worlds side by side that are stepped, reset where an episode ends, and stepped on."""
+
+from collections.abc import Callable
+import functools
+from typing import NamedTuple
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from rlcore.types import Array, PyTree, Scores, Stream, StreamPolicy, World
+
+Instances = Callable[[Array], PyTree]
+
+
+@struct.dataclass
+class Worlds:
+  """N worlds between two rollouts, `[N, ...]` each.
+
+  Attributes:
+    observation: what is acted on next.
+    state: of the world.
+    instance: the world's params, drawn anew for every episode.
+    memory: the policy's; where `is_first` is set it is to be cleared.
+    is_first: bool, whether an episode begins.
+    episode_return: float32, sum of the world's rewards of the episode so far.
+    episode_length: int32, its steps so far.
+  """
+
+  observation: PyTree
+  state: PyTree
+  instance: PyTree
+  memory: PyTree
+  is_first: Array
+  episode_return: Array
+  episode_length: Array
+
+
+class Ends(NamedTuple):
+  """Which steps `[T, N]` ended an episode, and its sum of rewards and its steps up to and including each step."""
+
+  ended: Array
+  returns: Array
+  lengths: Array
+
+
+def checked_key(key: Array) -> Array:
+  """Returns one typed PRNG key; takes the older uint32 kind too.
+
+  Raises:
+    TypeError: for anything else.
+  """
+  if isinstance(key, jax.Array):
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
+      return key
+    if key.dtype == jnp.uint32 and key.shape == (2,):
+      return jax.random.wrap_key_data(key)
+  what = f"{key.dtype}{list(key.shape)}" if hasattr(key, "dtype") else repr(key)
+  raise TypeError(f"a run starts from one key, jax.random.key(seed), not from {what}")
+
+
+def check_world(world: World, instances: Instances):
+  """Traces one reset and one step.
+
+  Raises:
+    TypeError: if the world does not have the signature of `rlcore.types.World`.
+  """
+  key = jax.random.key(0)
+  instance = jax.eval_shape(instances, key)
+  first = _traced("reset(key, params)", "(observation, state)", 2, world.reset, key, instance)
+  action = jnp.zeros(world.action_size) if world.action_size else jnp.zeros((), jnp.int32)
+  after = _traced("step(key, state, action, params)", "(observation, state, reward, terminated, truncated, info)", 6,
+                  world.step, key, first[1], action, instance)
+  shapes = lambda tree: jax.tree.map(lambda x: x.shape, tree)
+  wanted = world.observation_shape or (world.observation_size,)
+  for name, seen in (("reset", first[0]), ("step", after[0])):
+    if shapes(seen) != wanted:
+      raise TypeError(f"{name} of the world gives observations of shape {shapes(seen)}, but it promises {wanted}")
+
+
+def _traced(call, promise, count, function, *arguments):
+  try:
+    result = jax.eval_shape(function, *arguments)
+  except TypeError as error:
+    raise TypeError(f"the world has no {call} -> {promise}: {error}") from error
+  if not isinstance(result, tuple) or len(result) != count:
+    size = len(result) if isinstance(result, tuple) else "no tuple"
+    raise TypeError(f"the world's {call} must return {promise}, {count} values; it returns {size}")
+  return result
+
+
+def start(world: World, policy: StreamPolicy, instances: Instances, key: Array, num_worlds: int) -> Worlds:
+  """Draws an instance for each of N worlds and resets them."""
+  instance_key, reset_key = jax.random.split(key)
+  instance = jax.vmap(instances)(jax.random.split(instance_key, num_worlds))
+  observation, state = jax.vmap(world.reset)(jax.random.split(reset_key, num_worlds), instance)
+  full = lambda value, dtype: jnp.full(num_worlds, value, dtype)
+  return Worlds(observation, state, instance, _copies(policy.memory, num_worlds), full(True, bool),
+                full(0, jnp.float32), full(0, jnp.int32))
+
+
+def collect(
+    world: World, policy: StreamPolicy, instances: Instances, params: PyTree, worlds: Worlds, key: Array, *,
+    num_steps: int, gamma: Array | float = 1.0, pool: int = 0) -> tuple[Worlds, Stream, Ends]:
+  """Steps every world T times and resets those whose episode ends.
+
+  Args:
+    world: how a world moves.
+    policy: what acts.
+    instances: `(key) -> params of the world`, called for every episode.
+    params: of the policy.
+    worlds: where they are, `[N]`.
+    key: PRNG key.
+    num_steps: T.
+    gamma: discount.
+    pool: 0 computes a fresh instance at every step, in case that the episode ends there, which is dear where drawing
+      one is. P draws P instances at the start; the episodes that begin here take them one after another, and from the
+      first again if there are more.
+
+  Returns:
+    `(worlds, stream [T, N], ends [T, N])`. In the stream `discount_t` is 0 where an episode terminates.
+  """
+  count = worlds.is_first.shape[0]
+  key, pool_key = jax.random.split(key)
+  pooled = jax.vmap(instances)(jax.random.split(pool_key, pool)) if pool else None
+
+  def draw(keys, ended, used):
+    if not pool:
+      return jax.vmap(instances)(keys), used
+    place = (used + jnp.cumsum(ended) - ended) % pool
+    return jax.tree.map(lambda x: x[place], pooled), used + jnp.sum(ended, dtype=jnp.int32)
+
+  def step(carry, key):
+    now, used = carry
+    act_keys, world_keys, instance_keys, reset_keys = jax.random.split(key, (4, count))
+    memory = reset_memory(policy, now.is_first, now.memory)
+    distribution, value, memory = jax.vmap(policy.step, (None, 0, 0))(params, memory, now.observation)
+    action, log_prob = jax.vmap(policy.sample)(act_keys, distribution)
+    after, state, reward, terminated, truncated, info = jax.vmap(world.step)(
+        world_keys, now.state, action, now.instance)
+    reward, terminated, truncated = reward.astype(jnp.float32), terminated.astype(bool), truncated.astype(bool)
+    ended = terminated | truncated
+    ends = Ends(ended, now.episode_return + reward, now.episode_length + 1)
+    instance, used = draw(instance_keys, ended.astype(jnp.int32), used)
+    first = jax.vmap(world.reset)(reset_keys, instance)
+    observation, state, instance, total, length = _where(
+        ended, (*first, instance, jnp.zeros_like(ends.returns), jnp.zeros_like(ends.lengths)),
+        (after, state, now.instance, ends.returns, ends.lengths))
+    taken = Stream(
+        observation=now.observation, action=action, reward_t=reward, discount_t=gamma * (1.0 - terminated),
+        log_prob_old=log_prob, value_t=value, value_tp1=value, mask=jnp.ones(count), info=info, is_first=now.is_first,
+        truncated=truncated & ~terminated, next_observation=after)
+    return (Worlds(observation, state, instance, memory, ended, total, length), used), (taken, memory, ends)
+
+  carry = worlds, jnp.zeros((), jnp.int32)
+  (worlds, _), (stream, memory, ends) = jax.lax.scan(step, carry, jax.random.split(key, num_steps))
+  # All at once: cheaper than a second pass of the network at every step.
+  value_tp1 = next_values(policy, params, memory, stream.next_observation)
+  value_tp1 = jnp.where(ends.ended & ~stream.truncated, 0.0, value_tp1)  # nothing comes after: it is not looked at
+  return worlds, stream.replace(value_tp1=value_tp1), ends
+
+
+def score(policy: StreamPolicy, params: PyTree, memory: PyTree, rows: Stream) -> tuple[Scores, PyTree]:
+  """Runs the policy over sequences again.
+
+  Args:
+    policy: what acted.
+    params: its parameters now.
+    memory: `[N, ...]`, with which each sequence began.
+    rows: `[N, T]`.
+
+  Returns:
+    `(Scores [N, T], memory after every step [N, T, ...])`.
+  """
+  def one(memory, row):
+    def step(memory, place):
+      is_first, observation, action = place
+      memory = _where(is_first, policy.memory, memory)
+      distribution, value, memory = policy.step(params, memory, observation)
+      return memory, (Scores(*policy.score(distribution, action), value), memory)
+
+    places = row.is_first, row.observation, row.action
+    if not jax.tree.leaves(policy.memory):
+      return jax.vmap(functools.partial(step, policy.memory))(places)[1]
+    return jax.lax.scan(step, memory, places)[1]
+
+  return jax.vmap(one)(memory, rows)
+
+
+def next_values(policy: StreamPolicy, params: PyTree, memory: PyTree, next_observation: PyTree) -> Array:
+  """Computes the values `[A, B]` of what steps led to, from the memory after them, `[A, B, ...]`."""
+  value = lambda memory, observation: policy.step(params, memory, observation)[1]
+  return jax.lax.stop_gradient(jax.vmap(jax.vmap(value))(memory, next_observation))
+
+
+def reset_memory(policy: StreamPolicy, is_first: Array, memory: PyTree) -> PyTree:
+  """Clears the memories `[N, ...]` of streams in which an episode begins."""
+  return _where(is_first, _copies(policy.memory, is_first.shape[0]), memory)
+
+
+def _copies(tree: PyTree, count: int) -> PyTree:
+  return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *jnp.shape(x))), tree)
+
+
+def _where(flag: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
+  """Chooses by `[N]` flags between pytrees of `[N, ...]`, or by `[]` between pytrees."""
+  pick = lambda x, y: jnp.where(flag.reshape(flag.shape + (1,) * (jnp.ndim(y) - flag.ndim)), x, y)
+  return jax.tree.map(pick, on_true, on_false)

@@ -1,0 +1,341 @@
+"""Training on streams: both kinds of ending, accounts of episodes, rewards of rollouts, memories, all algorithms."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rlcore import exploration, policies
+from rlcore.training import loop, on_policy, on_policy_settings, stream_rewards, streams
+from rlcore.training import state as state_lib
+from rlcore.types import StreamPolicy, StreamReward, World
+
+_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles faster
+LENGTH, GAMMA = 3, 0.8
+
+
+def make_walk(spoil=False) -> World:
+  """Three steps, a reward of 1 each; then instance 0 terminates and instance 1 is cut off. Actions only leave marks."""
+  def observe(state, params):
+    seen = jnp.concatenate([jnp.arange(LENGTH + 1) == state, jnp.array([params])]).astype(jnp.float32)
+    return jnp.where(spoil & (state == 2), jnp.nan, seen)
+
+  def reset(key, params):
+    del key
+    return observe(0, params), jnp.zeros((), jnp.int32)
+
+  def step(key, state, action, params):
+    del key
+    place = state + 1
+    end = place == LENGTH
+    info = {"place": place, "kind": params}
+    return observe(place, params), place, jnp.ones(()), end & (params == 0), end & (params == 1), info
+
+  return World(reset, step, num_actions=2, observation_size=LENGTH + 2, horizon=LENGTH)
+
+
+WALK = make_walk()
+KINDS = lambda key: jax.random.randint(key, (), 0, 2)
+# The last place has the value of the first: a state that is never acted in is never learned.
+place_of = lambda observation: (jnp.argmax(observation[:-1]) % LENGTH, observation[-1].astype(jnp.int32))
+
+
+def tabular_policy() -> StreamPolicy:
+  """Logits that do not matter and a table of values."""
+  def step(params, memory, observation):
+    return params["logits"], params["value"][place_of(observation)], memory
+
+  sampler = policies.make_stream_policy(WALK)
+  init = lambda key: {"logits": jnp.zeros(2), "value": jnp.zeros((LENGTH, 2))}
+  return StreamPolicy(init, (), step, sampler.sample, sampler.score)
+
+
+def exact_values(gamma=GAMMA):
+  """Of places and kinds: what is left of three rewards, or rewards for ever."""
+  left = LENGTH - np.arange(LENGTH + 1)
+  return np.stack([(1 - gamma**left) / (1 - gamma), np.full(LENGTH + 1, 1 / (1 - gamma))], 1)
+
+
+def make_parts(**changes):
+  settings = on_policy_settings.ppo(epochs=2, minibatches=2) | dict(
+      world=WALK, policy=tabular_policy(), instances=KINDS, optimizer=state_lib.make_optimizer(0.03), num_worlds=4,
+      num_steps=7, gamma=GAMMA)
+  return on_policy.OnPolicyParts(**(settings | changes))
+
+
+@pytest.fixture(scope="module")
+def rollouts():
+  """Two rollouts of the walk, joined: `(worlds before the second, streams [2][7, 4], ends [2], value table)`."""
+  policy, table = tabular_policy(), jax.random.normal(jax.random.key(5), (LENGTH, 2))
+  params = {"logits": jnp.zeros(2), "value": table}
+  worlds = streams.start(WALK, policy, KINDS, jax.random.key(0), 4)
+  run = _jit(functools.partial(streams.collect, WALK, policy, KINDS, num_steps=7, gamma=GAMMA))
+  later, *first = run(params, worlds, jax.random.key(1))
+  _, *second = run(params, later, jax.random.key(2))
+  return later, [first[0], second[0]], [first[1], second[1]], np.asarray(table)
+
+
+def test_a_stream_says_where_episodes_begin_and_how_they_end(rollouts):
+  _, (first, second), (ends, more), table = rollouts
+  joined = jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
+  time = np.arange(14)[:, None] % LENGTH
+  kind = joined.info["kind"]
+  np.testing.assert_array_equal(joined.is_first, np.broadcast_to(time == 0, (14, 4)))
+  last = np.broadcast_to(time == LENGTH - 1, (14, 4))
+  np.testing.assert_array_equal(joined.truncated, last & (kind == 1))
+  np.testing.assert_allclose(joined.discount_t, np.where(last & (kind == 0), 0, GAMMA), rtol=1e-6)
+  np.testing.assert_allclose(joined.value_tp1, np.where(last & (kind == 0), 0, table[(time + 1) % LENGTH, kind]), rtol=1e-6)
+  np.testing.assert_array_equal(np.argmax(joined.next_observation[..., :-1], -1), np.broadcast_to(time + 1, (14, 4)))
+  assert len(np.unique(kind[last])) == 2  # drawn anew for every episode
+  lengths = np.concatenate([ends.lengths, more.lengths])
+  np.testing.assert_array_equal(lengths, np.broadcast_to(time + 1, (14, 4)))  # goes on through the second rollout
+  np.testing.assert_array_equal(np.concatenate([ends.returns, more.returns]), lengths)
+  np.testing.assert_array_equal(np.concatenate([ends.ended, more.ended]), last)
+
+
+def credit_loop(stream, lam):
+  """Lambda-returns of one stream, in float64."""
+  reward, discount, after = (np.asarray(x, float) for x in (stream.reward_t, stream.discount_t, stream.value_tp1))
+  targets, following = np.zeros(len(reward)), None
+  for t in reversed(range(len(reward))):
+    alone = following is None or bool(stream.truncated[t])
+    targets[t] = reward[t] + discount[t] * (after[t] if alone else (1 - lam) * after[t] + lam * following)
+    following = targets[t]
+  return targets
+
+
+def test_credit_stops_at_both_kinds_of_ending(rollouts):
+  stream = rollouts[1][0]
+  half, whole = (np.stack([credit_loop(jax.tree.map(lambda x, n=n: x[:, n], stream), lam) for n in range(4)], 1)
+                 for lam in (0.5, 1.0))
+  credits = [functools.partial(on_policy_settings.gae_credit, lam=0.5), on_policy_settings.return_credit,
+             functools.partial(on_policy_settings.vtrace_credit, lam=0.5),
+             functools.partial(on_policy_settings.n_step_credit, n=7)]
+  run = _jit(lambda s: [jax.vmap(credit, 1, 1)(s, s.log_prob_old) for credit in credits])
+  for (advantage, said), targets in zip(run(stream), (half, whole, half, whole), strict=True):
+    np.testing.assert_allclose(said, targets, rtol=1e-5)
+    np.testing.assert_allclose(advantage, targets - stream.value_t, atol=1e-5)
+
+
+def test_targets_under_exact_values_are_exact(rollouts):
+  """In the fixed point the steps before a time-out are worth what an endless walk is, the others what is left."""
+  exact = exact_values()
+  stream = rollouts[1][0]
+  kind, place = stream.info["kind"], stream.info["place"]
+  after = np.where((place == LENGTH) & (kind == 0), 0, exact[place, kind])
+  stream = stream.replace(value_t=jnp.asarray(exact[place - 1, kind]), value_tp1=jnp.asarray(after))
+  advantage, targets = _jit(jax.vmap(on_policy_settings.gae_credit, 1, 1))(stream, stream.log_prob_old)
+  np.testing.assert_allclose(advantage, np.zeros((7, 4)), atol=1e-5)
+  np.testing.assert_allclose(targets, exact[place - 1, kind], rtol=1e-5)
+
+
+def test_values_are_learned_for_both_endings_and_numbers_are_lanes():
+  def run(key, lam, gamma, clip):
+    settings = on_policy_settings.ppo(lam=lam, clip=clip, epochs=2, minibatches=2)
+    parts = make_parts(gamma=gamma, optimizer=optax.sgd(0.5), value_coef=1.0, **{
+        k: settings[k] for k in ("credit", "policy_loss")})
+    experiment = on_policy.make_on_policy_experiment(parts)
+    state, metrics = loop.train(experiment, 60)(key)
+    return state, metrics, experiment.evaluate(state)
+
+  gammas = (0.8, 0.5)
+  state, metrics, said = _jit(jax.vmap(run))(
+      jax.random.split(jax.random.key(0), 2), jnp.array([0.9, 0.0]), jnp.array(gammas), jnp.array([0.2, 0.1]))
+  for i, gamma in enumerate(gammas):
+    np.testing.assert_allclose(state.params["value"][i], exact_values(gamma)[:LENGTH], atol=0.05)
+  np.testing.assert_array_equal(said["episode_return"], [LENGTH, LENGTH])
+  np.testing.assert_array_equal(metrics["total_steps"][:, -1], [60 * 28] * 2)
+  np.testing.assert_array_equal(metrics["total_episodes"][:, -1], [4 * (60 * 7 // 3)] * 2)
+  np.testing.assert_array_equal(metrics["total_return"][:, -1], [LENGTH] * 2)
+  assert np.all(metrics["success"] == 1) and np.all(metrics["nonfinite_loss"] == 0)
+
+
+def test_the_account_keeps_its_last_values_where_nothing_ended():
+  zero, none = jnp.zeros(()), jnp.zeros((), jnp.int32)
+  known = dict(steps=none, episodes=none, successes=none, mean_return=zero, success=zero, episode_return=zero,
+               episode_length=zero)
+  rng = np.random.default_rng(0)
+  seen = []
+  for chance in (0.0, 0.5, 0.0, 0.4):
+    ended = rng.random((5, 3)) < chance
+    ends = streams.Ends(*map(jnp.asarray, (ended, rng.normal(size=(5, 3)).astype(np.float32), rng.integers(1, 9, (5, 3)))))
+    known, metrics = on_policy.count_ends(ends, ends.returns > 0, known)
+    seen += list(np.asarray(ends.returns)[ended])
+    assert metrics["episodes"] == ended.sum() and metrics["total_episodes"] == len(seen)
+    if chance:
+      last = np.asarray(ends.returns)[ended]
+    elif not seen:
+      last = np.zeros(1)
+    np.testing.assert_allclose(metrics["episode_return"], last.mean(), atol=1e-6)
+    np.testing.assert_allclose(metrics["success"], (last > 0).mean(), atol=1e-6)
+    np.testing.assert_allclose(metrics["total_return"], np.mean(seen) if seen else 0, atol=1e-6)
+    np.testing.assert_allclose(metrics["total_success"], np.mean(np.array(seen) > 0) if seen else 0, atol=1e-6)
+
+
+def test_bonuses_of_streams(rollouts):
+  """Counts go on through rollouts; those of an episode are cleared after its last step was paid; E3B is a count."""
+  _, both, _, _ = rollouts
+  # Marks that repeat inside an episode; both kinds of world share the global table.
+  mark = lambda stream: stream.info["kind"] + jnp.minimum(stream.info["place"], 2)
+  one_hot = lambda stream: jax.nn.one_hot(mark(stream), 4)
+  count, key = stream_rewards, jax.random.key(0)
+  parts = [count.global_count(mark, 4), count.episodic_count(mark, 4), count.episodic_elliptical(one_hot, 4)]
+  table, own = np.zeros(4), np.zeros((4, 4))
+  states = [part.init(key, 4) for part in parts]
+  apply = _jit(lambda states, stream: tuple(p.apply(s, stream) for p, s in zip(parts, states, strict=True)))
+  for stream in both:
+    want = np.zeros((3, 7, 4))
+    for t in range(7):
+      for n in range(4):
+        if stream.is_first[t, n]:
+          own[n] = 0
+        k = int(stream.info["kind"][t, n] + min(int(stream.info["place"][t, n]), 2))
+        table[k], own[n, k] = table[k] + 1, own[n, k] + 1
+        want[:, t, n] = table[k]**-0.5, own[n, k]**-0.5, 1 / (0.1 + own[n, k] - 1)
+    paid = apply(states, stream)
+    states = [state for _, state in paid]
+    np.testing.assert_allclose(np.stack([bonus for bonus, _ in paid]), want, rtol=1e-4)
+  assert np.any(want[1] < 1)
+
+
+def test_rewards_compose_and_learn_once_a_rollout(rollouts):
+  """A multiplier moves once by the mean cost of the rollout, and the next rollout pays it."""
+  stream = rollouts[1][0]
+  cost = (stream.info["place"] == 1).astype(jnp.float32)
+  lagrange = StreamReward(lambda key, num_worlds: jnp.zeros(()),
+                          lambda state, s: (s.reward_t - state * cost, state + jnp.mean(cost)))
+  doubled = StreamReward(lambda key, num_worlds: (), lambda state, s: (2 * s.reward_t, state))
+  reward = stream_rewards.in_turn(doubled, lagrange)
+  state = reward.init(jax.random.key(0), 4)
+  first, state = reward.apply(state, stream)
+  second, _ = reward.apply(state, stream)
+  np.testing.assert_allclose(first, 2 * np.ones((7, 4)))
+  np.testing.assert_allclose(second, 2 - np.mean(cost) * cost, rtol=1e-6)
+  both = stream_rewards.weighted(lambda a, b: a + 10 * b, stream_rewards.task_reward(), doubled)
+  np.testing.assert_allclose(both.apply(both.init(jax.random.key(0), 4), stream)[0], 21 * np.ones((7, 4)))
+
+
+def make_shapes(torso):
+  """A world of random observations that ends now and then, vectors or images, with discrete or real actions."""
+  shape = (4, 4, 2) if torso == "cnn" else (3,)
+  real = torso == "real"
+
+  def reset(key, params):
+    return jax.random.normal(key, shape), jnp.zeros((), jnp.int32)
+
+  def step(key, state, action, params):
+    end = jax.random.bernoulli(key, 0.3)
+    return jax.random.normal(key, shape), state + 1, jnp.sum(action) * 1.0, end, jnp.zeros((), bool), {}
+
+  return World(reset, step, 0 if real else 3, 0 if torso == "cnn" else 3, 8, shape if torso == "cnn" else None,
+               2 if real else 0)
+
+
+@pytest.mark.parametrize("torso, shared, algorithm", [
+    ("gru", False, "ppo"), ("gru", True, "vtrace_actor_critic"), ("cnn", True, "a2c"), ("real", False, "reinforce"),
+    ("mlp", False, "vtrace_actor_critic")])
+def test_the_policy_is_run_again_as_it_acted(torso, shared, algorithm):
+  """Log-probabilities and values of the update's first pass are those of the rollout, memories included."""
+  world = make_shapes(torso)
+  policy = policies.make_stream_policy(
+      world, torso="mlp" if torso == "real" else torso, hidden=(8,), channels=(4,), memory_size=6, shared=shared)
+  parts = make_parts(world=world, policy=policy, instances=lambda key: (), reward=stream_rewards.task_reward(),
+                     **{**dict(value_clip=None, fresh_credit=False), **getattr(on_policy_settings, algorithm)()}
+                     | (dict(minibatches=2) if algorithm in ("ppo", "vtrace_actor_critic") else {}))
+  experiment = on_policy.make_on_policy_experiment(parts)
+
+  @_jit
+  def run(key):
+    state, metrics = experiment.update(experiment.init(key))  # the second rollout begins in the middle of episodes
+    worlds, stream, _ = streams.collect(world, policy, parts.instances, state.params, state.worlds, key, num_steps=7)
+    rows = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), stream)
+    scores, _ = streams.score(policy, state.params, state.worlds.memory, rows)
+    return metrics, rows, scores, worlds
+
+  metrics, rows, scores, worlds = run(jax.random.key(0))
+  np.testing.assert_allclose(scores.log_probs, rows.log_prob_old, atol=1e-5)
+  np.testing.assert_allclose(scores.values, rows.value_t, atol=1e-5)
+  assert np.std(rows.value_t) > 0 and np.all(np.isfinite(list(metrics.values()))) and metrics["grad_norm"] > 0
+  # Where an episode goes on, the value of what a step led to is the value at the next step: memories are carried on.
+  on = ~np.asarray(rows.is_first)[:, 1:]
+  np.testing.assert_allclose(rows.value_tp1[:, :-1][on], rows.value_t[:, 1:][on], atol=1e-5)
+  assert on.any() and not on.all()
+  if torso == "gru":
+    assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(worlds.memory))
+
+
+def test_vtrace_corrects_for_the_steps_taken_since(rollouts):
+  """With a ratio below 1 the target moves less far from the value than the return does."""
+  row = jax.tree.map(lambda x: x[:, 0], rollouts[1][0])
+  credit = functools.partial(on_policy_settings.vtrace_credit, lam=0.0)
+  _, whole = credit(row, row.log_prob_old)
+  _, half = credit(row, row.log_prob_old + jnp.log(0.5))
+  np.testing.assert_allclose(half - row.value_t, (whole - row.value_t) / 2, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("spoil", ["observation", "bonus"])
+def test_numbers_that_are_not_finite_are_told_and_change_nothing(spoil):
+  world = make_walk(spoil=spoil == "observation")
+  bad = StreamReward(lambda key, num_worlds: jnp.zeros(()), lambda state, s: (s.reward_t * jnp.nan, state + 1))
+  parts = make_parts(world=world, **({"reward": bad} if spoil == "bonus" else {}))
+  experiment = on_policy.make_on_policy_experiment(parts)
+  state = experiment.init(jax.random.key(0))
+  after, metrics = _jit(experiment.update)(state)
+  assert metrics["nonfinite_observation"] == (spoil == "observation")
+  assert metrics["nonfinite_reward"] == (spoil == "bonus")
+  jax.tree.map(np.testing.assert_array_equal, (after.params, after.opt_state, after.reward_state),
+               (state.params, state.opt_state, state.reward_state))
+  assert int(after.skipped) == int(after.step) == 1 and np.all(np.isfinite(list(metrics.values())))
+
+
+def test_a_pool_hands_out_its_instances_one_after_another():
+  numbers = lambda key: jax.random.randint(key, (), 2, 2**30)  # neither kind: the walk never ends by itself
+  world = WALK._replace(step=lambda key, state, action, params: (
+      *WALK.step(key, state, action, params)[:3], state == 1, jnp.zeros((), bool), {"id": params}))
+  policy = tabular_policy()
+  worlds = streams.start(world, policy, numbers, jax.random.key(0), 3)
+  params = policy.init(None)
+  _, stream, ends = _jit(functools.partial(streams.collect, world, policy, numbers, num_steps=6, pool=5))(
+      params, worlds, jax.random.key(1))
+  ids = np.asarray(stream.info["id"])
+  starts = ids[::2]  # every episode has two steps
+  np.testing.assert_array_equal(ids[1::2], starts)
+  assert len(np.unique(starts)) == 8 and starts[2, 2] == starts[1, 0]  # 3 at first, 5 of the pool, then its first again
+
+
+@pytest.mark.parametrize("key, said", [(3, "not from 3"), (np.zeros(2, np.int32), r"int32\[2\]"),
+                                       (jax.random.split(jax.random.key(0), 2), r"key<fry>\[2\]")])
+def test_a_key_of_the_wrong_kind_is_told(key, said):
+  with pytest.raises(TypeError, match=said):
+    on_policy.make_on_policy_experiment(make_parts()).init(key)
+
+
+def test_bad_parts_are_told():
+  with pytest.raises(ValueError, match="minibatches=3 does not divide the 28 steps"):
+    make_parts(minibatches=3)
+  with pytest.raises(ValueError, match="minibatches=7 does not divide the 4 worlds"):
+    make_parts(minibatches=7, fresh_credit=True)
+  with pytest.raises(ValueError, match="whiten='always' is none of minibatch, batch, none"):
+    make_parts(whiten="always")
+  with pytest.raises(ValueError, match="torso='cnn' takes observations"):
+    policies.make_stream_policy(WALK, torso="cnn")
+  key = jax.random.key(0)
+  for world, said in (
+      (WALK._replace(step=lambda *a: WALK.step(*a)[:5]), "6 values; it returns 5"),
+      (WALK._replace(reset=lambda key: None), "the world has no reset"),
+      (WALK._replace(observation_size=9), r"observations of shape \(5,\), but it promises \(9,\)")):
+    with pytest.raises(TypeError, match=said):
+      on_policy.make_on_policy_experiment(make_parts(world=world)).init(key)
+  flat = StreamReward(lambda key, n: (), lambda state, stream: (stream.reward_t[0], state))
+  experiment = on_policy.make_on_policy_experiment(make_parts(reward=flat))
+  with pytest.raises(ValueError, match=r"\[T, N\] = \(7, 4\) came back as \(4,\)"):
+    jax.eval_shape(experiment.update, jax.eval_shape(experiment.init, key))
+
+
+def test_both_kinds_of_key_start_the_same_run():
+  init = on_policy.make_on_policy_experiment(make_parts()).init
+  old, new = init(jax.random.PRNGKey(3)), init(jax.random.key(3))
+  np.testing.assert_array_equal(jax.random.key_data(old.key), jax.random.key_data(new.key))
