@@ -1,6 +1,6 @@
 """Quality diversity under sparse rewards (arXiv:2203.01027): does SERENE find every reward and make more of it?
 
-    python -m experiments.run --config=configs/control/sparse_qd.py                    one search by SERENE, some seconds
+    python -m experiments.run --config=configs/control/sparse_qd.py                    one search by SERENE
     python -m experiments.reproduce --config=configs/control/sparse_qd.py --lanes=10   the comparison and its verdict
 
 A point mass behind two walls (`envs.walled_square`) is steered by a network of 27 weights and rewarded for coming to
@@ -83,8 +83,8 @@ CLAIM = results.Claim(
     method="serene",
     baselines=("ns",),
     rule="best reward averaged over both areas after 20000 evaluations, SERENE minus novelty search, paired by seed: "
-         "reproduced if the 95 % bootstrap interval lies above 0, SERENE finds both areas in at least 9 of 10 seeds and "
-         "its coverage is at least 0.7 of novelty search's; not reproduced if the mean is at most 0 or the coverage "
+         "reproduced if the 95 % bootstrap interval lies above 0, SERENE finds both areas in at least 9 of 10 seeds "
+         "and its coverage is at least 0.7 of novelty search's; not reproduced if the mean is at most 0 or the coverage "
          "below half of novelty search's; else inconclusive",
     seeds=tuple(range(10, 20)),
     also=("last:best_a", "last:best_b", "last:both", "last:areas", "last:coverage", "last:emitters", "last:waiting",

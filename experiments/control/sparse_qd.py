@@ -15,10 +15,9 @@ import ml_collections
 import numpy as np
 import optax
 
-from rlcore import diversity, models
+from rlcore import diversity, models, search
 from rlcore.envs import walled_square
-from rlcore.training import fitting, plots
-from rlcore.training import quality_diversity as qd
+from rlcore.training import fitting, pictures, plots, quality_diversity
 from rlcore.types import Array, Experiment
 
 GENE = 5.0  # bound of every weight
@@ -34,7 +33,7 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
     return {"position": positions, "areas": areas}, jnp.sum(areas, -1)
 
   settings = {name: config[name] for name in ("exploit", "fresh", "greedy", "surprise_rate", "step_size")}
-  parts = qd.SearchParts(first=first_genomes, evaluate=evaluate, describe=true_descriptors, worth=worth,
+  parts = search.SearchParts(first=first_genomes, evaluate=evaluate, describe=true_descriptors, worth=worth,
                          settings=settings, tally=empty_tally(), record=record, measure=measure)
   if config.learned:
     model = models.AutoEncoder(walled_square.PICTURE**2, config.encoder.code, config.encoder.hidden)
@@ -50,10 +49,10 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
           batch_size=config.encoder.batch_size, epochs=config.encoder.epochs)[0]
 
     parts = parts._replace(
-        describe=qd.learned_descriptors(observe, model.apply), learn=learn,
+        describe=search.learned_descriptors(observe, model.apply), learn=learn,
         model=lambda key: model.init(key, jnp.zeros(walled_square.PICTURE**2)))
-  sizes = qd.SearchSizes(**config.sizes)
-  return qd.make_search_experiment(parts, sizes, samples=lambda tally: {"visits": tally["visits"]})
+  sizes = search.SearchSizes(**config.sizes)
+  return quality_diversity.make_search_experiment(parts, sizes, samples=lambda tally: {"visits": tally["visits"]})
 
 
 def first_genomes(key: Array, count: int) -> Array:
@@ -105,7 +104,7 @@ def figure(result: Mapping, path: str | pathlib.Path):
     result: as in its file.
     path: the picture to write.
   """
-  claim, variant = result["claim"], result["variants"]["default"]
+  claim, variant, task = result["claim"], result["variants"]["default"], walled_square.square_task()
   arms = variant["arms"]
   canvas = Figure(figsize=(15, 7.4), layout="constrained")
   top, bottom = canvas.subfigures(2, 1, height_ratios=(1.25, 1))
@@ -125,7 +124,8 @@ def figure(result: Mapping, path: str | pathlib.Path):
       {name: tuple(interval[key] for key in ("mean", "low", "high"))}, title="paired difference of the best reward",
       y_label="mean of A and B, above 0: better")
   for axes, (arm, entry) in zip(bottom.subplots(1, len(arms)), arms.items(), strict=True):
-    plots.draw_square(axes, np.array(entry["kept"]["eval/visits"])[-1])
+    pictures.draw_plane(axes, heat=np.array(entry["kept"]["eval/visits"])[-1].T, walls=walled_square.walls(),
+                        discs=zip(task.centres, (task.radius,) * 2, strict=True))
     axes.set_title(f"{arm}: coverage {np.mean(entry['values']['last:coverage']):.2f}", fontsize=9, loc="left")
   bottom.suptitle(f"where the episodes of seed {claim['seeds'][0]} ended (dark: often)", fontsize=9)
   canvas.suptitle(f"{claim['paper']}: {result['verdict']}", fontsize=12, fontweight="bold")

@@ -74,8 +74,10 @@ def fit_epochs(losses: Callable[[PyTree, PyTree], Array], params: PyTree, data: 
 
   def batch(order, i, end):
     start = i * batch_size
-    index = jax.lax.dynamic_slice_in_dim(order, start, batch_size)
-    return jax.tree.map(lambda x: x[index], data), start + jnp.arange(batch_size) < end
+    counts = start + jnp.arange(batch_size) < end
+    # The places left over hold an entry that counts: what lies in the others could be junk with a gradient of NaN.
+    index = jnp.where(counts, jax.lax.dynamic_slice_in_dim(order, start, batch_size), order[0])
+    return jax.tree.map(lambda x: x[index], data), counts
 
   def descend(carry, order):
     def step(i, carry):
