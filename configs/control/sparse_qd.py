@@ -56,7 +56,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.encoder.update(dict(batch_size=16, epochs=2))
     config.sizes.update(dict(
         budget=200, chunk=50, population=8, archived=2, neighbours=3, capacity=64, candidates=16, emitters=3,
-        emitter_population=2, emitter_steps=40, trial=3))
+        emitter_population=2, emitter_steps=40, trial=4))
   return config
 
 

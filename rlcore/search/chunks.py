@@ -36,8 +36,8 @@ class Chunks:
     if not 0 < sizes.population < sizes.chunk <= sizes.budget:
       raise ValueError(f"a search needs population < chunk <= budget, not {sizes.population}, {sizes.chunk} and "
                        f"{sizes.budget}")
-    if sizes.emitter_steps < sizes.trial:
-      raise ValueError(f"emitter_steps={sizes.emitter_steps} does not hold a trial of {sizes.trial} populations")
+    if not 3 < sizes.trial <= sizes.emitter_steps:  # the first three populations are compared with the last three
+      raise ValueError(f"trial={sizes.trial} must be above 3 and at most emitter_steps={sizes.emitter_steps}")
     self._parts, self._sizes = parts, sizes
 
   def init(self, key: Array) -> SearchState:
@@ -51,7 +51,7 @@ class Chunks:
     several = lambda count: jax.tree.map(lambda x: jnp.zeros((count, *x.shape[1:]), x.dtype), population)
     archive = diversity.empty_archive(one, sizes.capacity, axes)
     step_size = jnp.float32(parts.settings["step_size"])
-    slot = self._start(one, step_size)
+    slot = self.start(one, step_size)
     count = sizes.population * sizes.children
     state = SearchState(
         step=jnp.int32(0), key=key, settings={name: jnp.float32(x) for name, x in parts.settings.items()},
@@ -69,19 +69,19 @@ class Chunks:
     """Goes on to the end of the chunk in which the next `chunk` evaluations are spent."""
     sizes, before = self._sizes, state.spent
     goal = jnp.minimum((state.step + 1) * sizes.chunk, sizes.budget)
-    state = jax.lax.while_loop(lambda s: s.spent < goal, self._chunk, state)
+    state = jax.lax.while_loop(lambda s: s.spent < goal, self.chunk, state)
     count = lambda mask: jnp.sum(mask).astype(jnp.float32)
     return state.replace(step=state.step + 1), self._parts.measure(state.tally) | {
         "tokens": (state.spent - before).astype(jnp.float32), "spent": state.spent.astype(jnp.float32),
         "emitters": count(state.emitters.alive), "waiting": count(state.candidates.mask),
         "archived": count(state.archive.mask), "rewarded": count(state.rewarded.mask)}
 
-  def _chunk(self, state: SearchState) -> SearchState:
+  def chunk(self, state: SearchState) -> SearchState:
     """One chunk of either kind, cut to the budget; the first population is part of the first chunk."""
     sizes = self._sizes
     size = sizes.chunk - jnp.where(state.spent == sizes.population, sizes.population, 0)
     end = jnp.minimum(state.spent + size, sizes.budget)
-    return jax.lax.cond(state.exploiting, self._exploit, self._explore, state, end)
+    return jax.lax.cond(state.exploiting, self.exploit, self.explore, state, end)
 
   def _individuals(self, model: PyTree, genomes: Array) -> Individuals:
     outcomes, rewards = self._parts.evaluate(genomes)
@@ -102,16 +102,17 @@ class Chunks:
 
   # Exploring.
 
-  def _explore(self, state: SearchState, end: Array) -> SearchState:
-    state = jax.lax.while_loop(lambda s: s.spent < end, lambda s: self._generation(s, end), state)
+  def explore(self, state: SearchState, end: Array) -> SearchState:
+    """Generations until `end` evaluations are spent, and the training of the model where it is due."""
+    state = jax.lax.while_loop(lambda s: s.spent < end, lambda s: self.generation(s, end), state)
     state = state.replace(exploiting=state.settings["exploit"] > 0)
     if self._parts.learn is None:
       return state
     state = state.replace(unlearned=state.unlearned + 1)
-    return jax.lax.cond(state.unlearned >= state.interval, self._learn, lambda s: s, state)
+    return jax.lax.cond(state.unlearned >= state.interval, self.learn, lambda s: s, state)
 
-  def _generation(self, state: SearchState, end: Array) -> SearchState:
-    """One generation, of which as many children are evaluated as there are evaluations left."""
+  def generation(self, state: SearchState, end: Array) -> SearchState:
+    """One generation, of which as many children are evaluated as are left until `end` evaluations are spent."""
     parts, sizes, settings = self._parts, self._sizes, state.settings
     key, mutate_key, fresh_key, worth_key, archive_key = jax.random.split(state.key, 5)
     genomes = diversity.gaussian_mutation(
@@ -145,7 +146,7 @@ class Chunks:
     rewarded, _ = diversity.append(state.rewarded, new.solution, new.descriptors, new.rewards, mask)
     return state.replace(candidates=candidates, rewarded=rewarded)
 
-  def _learn(self, state: SearchState) -> SearchState:
+  def learn(self, state: SearchState) -> SearchState:
     """Trains the model on what is kept and describes all of it anew."""
     parts, sizes = self._parts, self._sizes
     key, learn_key = jax.random.split(state.key)
@@ -165,7 +166,7 @@ class Chunks:
 
   # Emitters.
 
-  def _start(self, ancestor: Solution, step_size: Array) -> Slot:
+  def start(self, ancestor: Solution, step_size: Array) -> Slot:
     """An emitter that has not evaluated anybody: its members are copies of the ancestor without a score."""
     sizes = self._sizes
     copies = lambda count: jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *jnp.shape(x))), ancestor)
@@ -175,7 +176,7 @@ class Chunks:
     return Slot(emitter, ancestor, jnp.float32(0), jnp.array(True), jnp.float32(0), jnp.float32(-jnp.inf),
                 copies(sizes.archived), jnp.full(sizes.archived, -jnp.inf))
 
-  def _exploit(self, state: SearchState, end: Array) -> SearchState:
+  def exploit(self, state: SearchState, end: Array) -> SearchState:
     """Tries candidates while more than a third of the chunk is left, then runs emitters; ends early without any."""
     size = end - state.spent
     describe = lambda outcome: self._parts.describe(state.model, outcome)[0]
@@ -201,7 +202,7 @@ class Chunks:
                             state.rewarded.mask)
     chosen = diversity.choose_emitter(choice_key, novelty, slots.improvement, slots.alive)
     place = jnp.where(trial, jnp.argmin(slots.alive), chosen)
-    slot = jax.tree.map(lambda new, old: jnp.where(trial, new, old[place]), self._start(ancestor, step_size), slots)
+    slot = jax.tree.map(lambda new, old: jnp.where(trial, new, old[place]), self.start(ancestor, step_size), slots)
     waiting = state.candidates.mask & ~(trial & (jnp.arange(order.shape[0]) == candidate))
     state = state.replace(key=key, candidates=state.candidates.replace(mask=waiting))
     own = self._parts.describe(state.model, jax.tree.map(lambda x: x[None], slot.ancestor.outcome))[0]
@@ -223,15 +224,26 @@ class Chunks:
       return (state.spent < end) & ~stopped & ~(trial & (slot.emitter.num_steps >= self._sizes.trial))
 
     def step(carry):
-      state, slot = self._emitter_step(*carry[:2], end, trial, reference)
+      state, slot = self.emitter_step(*carry[:2], end, trial, reference)
       genome_size = slot.ancestor.genome.shape[0]
       return state, slot, diversity.is_stagnant(slot.emitter.history, slot.emitter.num_steps, genome_size) > 0
 
     return jax.lax.while_loop(going, step, (state, slot, jnp.array(False)))
 
-  def _emitter_step(self, state: SearchState, slot: Slot, end: Array, trial: Array,
+  def emitter_step(self, state: SearchState, slot: Slot, end: Array, trial: Array,
                     reference: tuple[Array, Array]) -> tuple[SearchState, Slot]:
-    """One step of an emitter; the first one evaluates its first population."""
+    """One step of an emitter; the first one evaluates its first population.
+
+    Args:
+      state: the search.
+      slot: the emitter.
+      end: int32, the evaluations that may be spent in all.
+      trial: bool, whether it is a candidate, whose members are not measured for novelty.
+      reference: descriptors `[N, D]` and mask `[N]` for the novelty of its members.
+
+    Returns:
+      The search and the emitter after the step.
+    """
     size = self._sizes.emitter_population
     key, mutate_key, sample_key = jax.random.split(state.key, 3)
     first = slot.emitter.num_steps == 0

@@ -119,7 +119,7 @@ class SearchSizes(NamedTuple):
     emitters: E, most that live; further candidates wait.
     emitter_population: P.
     emitter_steps: L, recorded populations of an emitter.
-    trial: populations after which a candidate is kept or dropped.
+    trial: populations after which a candidate is kept or dropped, at least 4.
   """
 
   budget: int = 20_000

@@ -29,7 +29,21 @@ def make_search_experiment(
     `emitters`, `waiting` (candidates), `archived`, `rewarded` (filled cells).
   """
   search = search_lib.Chunks(parts, sizes)
-  one_by_one = jax.custom_batching.sequential_vmap(search.update)  # needs a function of its arguments alone
   return Experiment(
-      init=search.init, update=lambda state: one_by_one(state),
+      init=search.init, update=_one_by_one(search.update),
       evaluate=lambda state: parts.measure(state.tally) | samples(state.tally), unit="evaluations")
+
+
+def _one_by_one(function: Callable[[PyTree], PyTree]) -> Callable[[PyTree], PyTree]:
+  """Makes a function whose lanes run one after the other under `vmap`."""
+  def run(argument):
+    # What the function closes over may be traced, and must then be an argument.
+    traced, shapes = jax.make_jaxpr(function, return_shape=True)(argument)
+
+    @jax.custom_batching.sequential_vmap
+    def flat(consts, leaves):
+      return tuple(jax.core.eval_jaxpr(traced.jaxpr, consts, *leaves))
+
+    return jax.tree.unflatten(jax.tree.structure(shapes), flat(tuple(traced.consts), tuple(jax.tree.leaves(argument))))
+
+  return run
