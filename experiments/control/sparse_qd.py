@@ -114,6 +114,7 @@ def figure(result: Mapping, path: str | pathlib.Path):
     curves = {arm: np.array(entry["curves"][key]["seeds"]) for arm, entry in arms.items()}
     costs = {arm: np.mean(entry["curves"][key]["cost"], 0) for arm, entry in arms.items()}
     plots.plot_arms(axes, curves, title=title, costs=costs, x_label="evaluations")
+    axes.locator_params("x", nbins=5)
     if axes is not panels[0]:
       axes.get_legend().remove()
   values = lambda arm: np.array(arms[arm]["values"][claim["metric"]])

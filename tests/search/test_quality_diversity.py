@@ -81,6 +81,15 @@ def test_archives_hold_what_they_say(runs):
   assert (np.asarray(state.emitters.best)[alive] <= np.asarray(emitter.scores[alive]).max(1) + 1e-6).all()
 
 
+def test_an_emitter_that_ends_frees_its_place_and_leaves_what_was_novel(runs):
+  state = lane(runs[0][-1], SERENE)
+  ended = ~np.asarray(state.emitters.alive) & (np.asarray(state.emitters.emitter.num_steps) > SIZES.trial)
+  assert ended.any()
+  left = np.isfinite(np.asarray(state.emitters.sample_order)[ended]).sum()
+  generations = 2 * 44  # in each of two exploring chunks
+  assert int(state.archive.pointer) == (3 * generations + left) % 64
+
+
 def test_a_full_archive_forgets_what_is_oldest(runs):
   states, metrics = runs
   assert metrics["archived"][0, NOVELTY] == 64  # 44 generations, 3 children of each
