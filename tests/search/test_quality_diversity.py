@@ -46,13 +46,14 @@ def runs():
   states, rows = [], []
   for _ in range(4):
     state, metrics = update(*settings, state)
-    states.append(state)
+    states.append(jax.tree.map(np.asarray, state.replace(key=jax.random.key_data(state.key))))
     rows.append(jax.device_get(metrics))
   return states, {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def lane(tree, index):
-  return jax.tree.map(lambda x: x[index], tree)
+def lane(states, index):
+  state = jax.tree.map(lambda x: x[index], states)
+  return state.replace(key=jax.random.wrap_key_data(state.key))
 
 
 def test_the_budget_is_met_to_the_last_evaluation(runs):
