@@ -10,6 +10,7 @@ from rlcore.diversity.archives import insert
 from rlcore.diversity.archives import sample_cells
 from rlcore.diversity.descriptors import coverage
 from rlcore.diversity.descriptors import path_signature
+from rlcore.diversity.emitters import choose_emitter
 from rlcore.diversity.emitters import Emitter
 from rlcore.diversity.emitters import emitter_improvement
 from rlcore.diversity.emitters import emitter_init
@@ -21,6 +22,7 @@ from rlcore.diversity.novelty import distances
 from rlcore.diversity.novelty import local_competition
 from rlcore.diversity.novelty import novelty
 from rlcore.diversity.novelty import surprise
+from rlcore.diversity.selection import break_ties
 from rlcore.diversity.selection import elitist_update
 from rlcore.diversity.selection import pareto_front
 from rlcore.diversity.selection import select_top
@@ -29,7 +31,9 @@ __all__ = (
     "Archive",
     "Emitter",
     "append",
+    "break_ties",
     "centroid_cells",
+    "choose_emitter",
     "coverage",
     "cvt_centroids",
     "distances",

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from rlcore import checks
 from rlcore import stats
 from rlcore.diversity.novelty import distances
-from rlcore.diversity.selection import elitist_update
-from rlcore.types import Array
+from rlcore.diversity.selection import as_records, elitist_update, pareto_front
+from rlcore.types import Array, PyTree
 
 _GENERATIONS = 20  # of the shortest history that can be stagnant: this many times genome size over population, and more
 
@@ -22,14 +22,14 @@ class Emitter:
   """One emitter: a population of P genomes of size G, and what it has earned.
 
   Attributes:
-    genomes: `[P, G]`, best first from the first step on.
-    scores: `[P]` float32, their rewards.
+    genomes: pytree of `[P, ...]`, an array `[P, G]` or records that hold one; best first from the first step on.
+    scores: `[P]` float32, their rewards; -inf where nobody was evaluated yet.
     step_size: float32[], standard deviation of a mutation.
     history: `[L, P]` float32, rewards of the populations so far, the first included; 0 from row `num_steps` on.
     num_steps: int32[], how many populations were recorded.
   """
 
-  genomes: Array
+  genomes: PyTree
   scores: Array
   step_size: Array
   history: Array
@@ -81,11 +81,11 @@ def gaussian_mutation(
   return jnp.clip(parents.astype(jnp.float32) + step_size * noise, low, high).astype(genomes.dtype)
 
 
-def emitter_init(genomes: Array, scores: Array, step_size: Array, length: int) -> Emitter:
+def emitter_init(genomes: PyTree, scores: Array, step_size: Array, length: int) -> Emitter:
   """Starts an emitter from its first population, which is recorded.
 
   Args:
-    genomes: `[P, G]`, mutations of the ancestor.
+    genomes: pytree of `[P, ...]`, mutations of the ancestor.
     scores: `[P]`, their rewards.
     step_size: scalar, see `initial_step_size`.
     length: static, L, how many populations the history can hold, at least 1.
@@ -95,24 +95,23 @@ def emitter_init(genomes: Array, scores: Array, step_size: Array, length: int) -
 
   Reference: SERENE, arXiv:2203.01027.
   """
-  genomes, scores = jnp.asarray(genomes), jnp.asarray(scores)
-  checks.rank(2, genomes=genomes)
+  genomes, scores = as_records(genomes), jnp.asarray(scores)
   checks.rank(1, scores=scores)
   checks.rank(0, step_size=step_size)
-  checks.same_prefix(1, genomes=genomes, scores=scores)
+  jax.tree.map(lambda x: checks.same_prefix(1, genomes=x, scores=scores), genomes)
   scores = scores.astype(jnp.float32)
   history = jnp.zeros((length, scores.shape[0]), jnp.float32).at[0].set(scores)
   return Emitter(genomes, scores, jnp.asarray(step_size, jnp.float32), history, jnp.int32(1))
 
 
-def emitter_update(emitter: Emitter, child_genomes: Array, child_scores: Array) -> Emitter:
+def emitter_update(emitter: Emitter, child_genomes: PyTree, child_scores: Array) -> Emitter:
   """Lets evaluated children compete with an emitter's population and records the outcome.
 
   Once the history is full, populations still change but are no longer recorded.
 
   Args:
     emitter: of P genomes.
-    child_genomes: `[C, G]`, from `gaussian_mutation`.
+    child_genomes: pytree of `[C, ...]`, from `gaussian_mutation`.
     child_scores: `[C]`, their rewards; NaN goes last, -inf marks a child that was not evaluated.
 
   Returns:
@@ -182,3 +181,22 @@ def is_stagnant(
   middle = lambda x: x[(x.size - 1) // 2] / 2 + x[x.size // 2] / 2
   stagnant = (middle(first) >= middle(last)) | (first[-1] >= last[-1])
   return ((steps > bottom) & stagnant).astype(jnp.float32)
+
+
+def choose_emitter(key: Array, novelty: Array, improvement: Array, mask: Array) -> Array:
+  """Chooses the emitter that runs next, uniformly from the Pareto front of novelty and improvement.
+
+  Args:
+    key: PRNG key.
+    novelty: `[E]`, of the ancestors.
+    improvement: `[E]`, see `emitter_improvement`.
+    mask: `[E]`, > 0 where an emitter lives.
+
+  Returns:
+    int32[], its index; -1 where none lives.
+
+  Reference: SERENE, arXiv:2203.01027.
+  """
+  front = pareto_front(novelty, improvement, mask) > 0
+  chance = jnp.where(front, jax.random.uniform(jnp.asarray(key), front.shape), -1)
+  return jnp.where(jnp.any(front), jnp.argmax(chance), -1).astype(jnp.int32)

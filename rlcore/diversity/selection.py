@@ -7,13 +7,18 @@ import jax
 import jax.numpy as jnp
 
 from rlcore import checks
-from rlcore.types import Array
+from rlcore.types import Array, PyTree
 
 
 def _ranked(scores: Array) -> Array:
   """Scores as float32, NaN as -inf."""
   scores = jnp.asarray(scores).astype(jnp.float32)
   return jnp.where(jnp.isnan(scores), -jnp.inf, scores)
+
+
+def as_records(tree: PyTree) -> PyTree:
+  """Returns a pytree with arrays as leaves; a list is one array."""
+  return jnp.asarray(tree) if isinstance(tree, list) else jax.tree.map(jnp.asarray, tree)
 
 
 def select_top(scores: Array, n: int, mask: Array) -> Array:
@@ -64,29 +69,54 @@ def pareto_front(first: Array, second: Array, mask: Array) -> Array:
 
 
 def elitist_update(
-    parent_genomes: Array, parent_scores: Array, child_genomes: Array, child_scores: Array) -> tuple[Array, Array]:
+    parent_genomes: PyTree, parent_scores: Array, child_genomes: PyTree, child_scores: Array) -> tuple[PyTree, Array]:
   """Keeps the best of parents and children, as many as there are parents.
 
+  Genomes may be any records, so that what is known of an individual survives with it. With novelty as the score this
+  is the survival of novelty search; with random numbers it keeps a uniform sample of a stream of children.
+
   Args:
-    parent_genomes: `[P, G]`.
+    parent_genomes: pytree of `[P, ...]`.
     parent_scores: `[P]`.
-    child_genomes: `[C, G]`.
+    child_genomes: pytree of `[C, ...]`.
     child_scores: `[C]`; NaN goes last, -inf marks a child that does not count.
 
   Returns:
-    genomes `[P, G]` in the parents' dtype and scores `[P]` float32, best first; of equal ones parents go first, then
+    genomes `[P, ...]` in the parents' dtypes and scores `[P]` float32, best first; of equal ones parents go first, then
     the lower index. No gradient flows.
 
   Reference: step of a fitness emitter, SERENE, arXiv:2203.01027.
   """
-  parent_genomes, parent_scores, child_genomes, child_scores = map(
-      jnp.asarray, (parent_genomes, parent_scores, child_genomes, child_scores))
-  checks.rank(2, parent_genomes=parent_genomes, child_genomes=child_genomes)
+  parent_scores, child_scores = jnp.asarray(parent_scores), jnp.asarray(child_scores)
   checks.rank(1, parent_scores=parent_scores, child_scores=child_scores)
-  checks.shape((child_genomes.shape[0], parent_genomes.shape[1]), child_genomes=child_genomes)
-  checks.same_prefix(1, parent_genomes=parent_genomes, parent_scores=parent_scores)
-  checks.same_prefix(1, child_genomes=child_genomes, child_scores=child_scores)
-  genomes = jnp.concatenate([parent_genomes, child_genomes.astype(parent_genomes.dtype)])
   scores = jnp.concatenate([parent_scores.astype(jnp.float32), child_scores.astype(jnp.float32)])
   best = jnp.argsort(-_ranked(scores))[:parent_scores.shape[0]]  # stable
-  return jax.lax.stop_gradient((genomes[best], scores[best]))
+
+  def keep(parents, children):
+    parents, children = jnp.asarray(parents), jnp.asarray(children)
+    checks.shape((child_scores.shape[0], *parents.shape[1:]), child_genomes=children)
+    checks.same_prefix(1, parent_genomes=parents, parent_scores=parent_scores)
+    return jnp.concatenate([parents, children.astype(parents.dtype)])[best]
+
+  return jax.lax.stop_gradient((jax.tree.map(keep, *map(as_records, (parent_genomes, child_genomes))), scores[best]))
+
+
+def break_ties(key: Array, scores: Array) -> Array:
+  """Ranks scores, equal ones in a random order.
+
+  Where most rewards are 0, a selection by lower index would keep the same individuals for ever.
+
+  Args:
+    key: PRNG key.
+    scores: `[N]`; NaN goes last.
+
+  Returns:
+    `[N]` float32, 0 for the lowest to N - 1 for the highest; no gradient flows.
+
+  Reference: elitist baseline of this library's comparison in the setting of arXiv:2203.01027.
+  """
+  scores = _ranked(scores)
+  checks.rank(1, scores=scores)
+  chance = jax.random.uniform(jnp.asarray(key), scores.shape)
+  order = jnp.lexsort((chance, jax.lax.stop_gradient(scores)))  # the last key sorts first
+  return jnp.zeros(scores.shape[0], jnp.float32).at[order].set(jnp.arange(scores.shape[0], dtype=jnp.float32))

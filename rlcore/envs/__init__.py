@@ -9,6 +9,7 @@ from rlcore.envs.text_face import make_text_world
 from rlcore.envs.text_worlds import make_text_corridor
 from rlcore.envs.text_worlds import make_text_hops
 from rlcore.envs.text_worlds import make_text_household
+from rlcore.envs.walled_square import make_walled_square
 
 __all__ = ("adapt_gymnax", "draw_quests", "make_household", "make_mini_quest", "make_proof_steps", "make_text_corridor",
            "make_text_hops", "make_text_household", "make_text_world")

@@ -1,6 +1,7 @@
 """Networks as pure functions of their parameters."""
 
 from rlcore.models.attention import memory_window_mask
+from rlcore.models.autoencoder import AutoEncoder
 from rlcore.models.decoder import DecoderConfig
 from rlcore.models.decoder import make_decoder
 from rlcore.models.decoder import stack_layers
@@ -15,6 +16,7 @@ from rlcore.models.residual import make_residual_hook
 from rlcore.models.residual import ResidualHook
 
 __all__ = (
+    "AutoEncoder",
     "DecoderConfig",
     "GRUConfig",
     "init_value_head",

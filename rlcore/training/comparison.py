@@ -143,6 +143,8 @@ def run_comparison(pool: LanePool, protocol: Protocol, name: str) -> dict[str, A
         "values": {metric: [float(results.reduce_history(metric, h)) for h in own] for metric in protocol.metrics},
         "curve": _curve(protocol.claim.metric.partition(":")[2], own, protocol.claim.cost),
         "nonfinite_updates": int(sum(np.sum(h[k]) for h in own for k in h if k.startswith("nonfinite_")))}
+    if protocol.claim.curves:
+      arms[arm]["curves"] = {key: _curve(key, own, protocol.claim.cost) for key in protocol.claim.curves}
     if protocol.claim.kept:
       arms[arm]["kept"] = {key: np.round(own[0][key].astype(float), 3).tolist() for key in protocol.claim.kept}
   return {"arms": arms}

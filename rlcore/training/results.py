@@ -56,6 +56,7 @@ class Claim:
     cost: key of a metric that says what an update costs (network evaluations, tokens), or ""; its running sum is then
       kept beside the curves.
     kept: arrays of the held-out evaluation ("eval/samples") of the first seed that the result keeps for its figure.
+    curves: keys of further metrics of an update whose curves the result keeps for its figure.
   """
 
   paper: str
@@ -72,6 +73,7 @@ class Claim:
   also: tuple[str, ...] = ()
   cost: str = ""
   kept: tuple[str, ...] = ()
+  curves: tuple[str, ...] = ()
 
 
 class Interval(NamedTuple):

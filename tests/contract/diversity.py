@@ -137,6 +137,14 @@ ROWS = [
             ((np.full(3, _NAN), np.zeros(3)), _zeros), ((np.zeros(5), np.array([0, 1, 1, 1, 1])), ([0, 1, 1, 1, 0],)),
             ((np.array([-np.inf, _NAN, 5, -np.inf]), np.array([1, 1, 0, 1])), ([1, 1, 0, 1],)),
             ((np.array([_NAN, -1.0, 1, 0]), np.ones(4)), ([0, 1, 1, 1],)), ((np.zeros(0), np.zeros(0)), _zeros))),
+    Row("break_ties", _seed(diversity.break_ties), lambda rng: (rng.integers(9), _normal(rng, _N)), stopped=(1,),
+        low_precision=(1,), degenerate=(
+            ((0, np.zeros(0)), _zeros), ((0, np.array([2.0, _NAN, -np.inf, 3])), lambda out: list(out)[::3] == [2, 3]),
+            ((0, np.zeros(4)), lambda out: sorted(out) == [0, 1, 2, 3]))),
+    Row("choose_emitter", _seed(diversity.choose_emitter),
+        lambda rng: (rng.integers(9), _normal(rng, _N), _normal(rng, _N), _mask(rng, _N)), masked={3: (1, 2)},
+        degenerate=(((0, np.ones(3), np.ones(3), np.zeros(3)), (-1,)),
+                    ((0, np.array([1.0, 2, 3]), np.array([1.0, 2, 3]), np.array([1, 1, 0])), (1,)))),
     Row("pareto_front", diversity.pareto_front, lambda rng: (_normal(rng, _N), _normal(rng, _N), _mask(rng, _N)),
         masked={2: (0, 1)}, group=(0, 1, 2), order="equivariant", degenerate=(
             ((np.full(3, _NAN), np.full(3, _NAN), np.zeros(3)), _zeros),

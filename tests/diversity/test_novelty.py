@@ -207,3 +207,30 @@ def test_an_emitter_climbs_and_records():
 def test_a_forgotten_vmap_fails(wrong):
   with pytest.raises(AssertionError, match="^diversity.[a-z_]+: [a-z_]+ has"):
     wrong()
+
+
+def test_ties_are_broken_evenly_and_ranks_are_kept():
+  scores = np.array([0.0, 1, 0, 2, 0])
+  ranks = np.array(jax.jit(jax.vmap(lambda key: diversity.break_ties(key, scores)))(
+      jax.random.split(jax.random.key(0), 3000)))
+  assert (ranks[:, 1] == 3).all() and (ranks[:, 3] == 4).all()
+  for tied in (0, 2, 4):
+    np.testing.assert_allclose(np.bincount(ranks[:, tied].astype(int)) / 3000, [1 / 3] * 3, atol=0.04)
+
+
+def test_an_emitter_is_chosen_evenly_from_the_front():
+  novelty, improvement = np.array([1.0, 2, 3, 1, 9]), np.array([3.0, 2, 1, 1, 9])
+  chosen = np.array(jax.jit(jax.vmap(lambda key: diversity.choose_emitter(key, novelty, improvement, [1, 1, 1, 1, 0])))(
+      jax.random.split(jax.random.key(0), 3000)))
+  np.testing.assert_allclose(np.bincount(chosen, minlength=5) / 3000, [1 / 3, 1 / 3, 1 / 3, 0, 0], atol=0.04)
+
+
+def test_records_survive_with_their_genomes():
+  record = lambda count, shift: {"genome": 10.0 * np.arange(count)[:, None] + shift, "place": np.arange(count) + shift}
+  parents, children = record(2, 0), record(3, 5)
+  kept, scores = diversity.elitist_update(parents, np.array([1.0, 4]), children, np.array([3.0, 9, 1]))
+  np.testing.assert_array_equal(scores, [9, 4])
+  np.testing.assert_array_equal(kept["genome"], [[15], [10]])
+  np.testing.assert_array_equal(kept["place"], [6, 1])
+  with pytest.raises(AssertionError, match="elitist_update: child_genomes has shape"):
+    diversity.elitist_update(parents, np.zeros(2), children | {"place": np.zeros(2)}, np.zeros(3))

@@ -15,7 +15,7 @@ import time
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
-           "--hide-scrollbars", "--remote-debugging-pipe")
+           "--hide-scrollbars", "--allow-pre-commit-input", "--remote-debugging-pipe")
 
 
 def find() -> str | None:
@@ -114,6 +114,8 @@ class Browser:
         raise RuntimeError(f"{path} does not load: {self.errors}")
       time.sleep(0.02)
     self.js("microscope.ready")
+    # On a busy machine a page is ready before it is painted, and mouse and keys are lost until then.
+    self.js("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
   def mouse(self, x: float, y: float, *, click: bool = False):
     """Moves the mouse, and clicks."""
