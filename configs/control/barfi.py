@@ -18,9 +18,15 @@ sum at 0.997, shaping at 0.981, BARFI at 1.000, and a discount of 0.5 at 0.511 f
 
 Beside it two arms whose discount is wrong, 0.5, with the true reward alone: fixed, and learned with fixed weights.
 
+What to know of it. Under the misleading heuristic 8 seeds of 10 end at 1.000, above every baseline, and two at 0: once
+the policy sits in the block no episode reaches the goal, the true return has no gradient, and nothing is learned any
+more. That is a race in the first updates; of the seeds 0-29, which are not judged, 3 were lost. So the mean of 0.80 is
+below that of the true reward alone (0.98), where the miniature saw 10 of 10. Shaping never fails here: that it does, as
+the paper says, is not tested. The wrong discount is repaired (0.949 fixed, 1.000 learned).
+
 A choice: the update's derivatives are taken at the policy that drew the newest inner batch, one step before the policy
-that the outer batch comes from, so that no importance weight is needed. Not reproduced are MountainCar, CartPole and
-HalfCheetah, nor data of another policy.
+that the outer batch comes from, so that no importance weight is needed. Taken at the latter, 3 of the seeds 0-29 are
+lost as well. Left out are MountainCar, CartPole and HalfCheetah, and data of another policy.
 """
 
 import ml_collections
