@@ -10,27 +10,37 @@ import pytest
 from rlcore import policies
 from rlcore.envs import bandit_stream
 
+_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles faster
 HORIZON, ARMS, COUNT = 12, 3, 200
 ENDS = np.isin(np.arange(HORIZON), (2, 7, 11))
 WORLD = bandit_stream.make_bandit_stream(num_arms=ARMS, horizon=HORIZON)
 STREAM = bandit_stream.Stream(jnp.asarray(ENDS), jnp.float32(0.5))
 
 
-def play(policy):
-  one = functools.partial(policies.remembering_rollout, WORLD, policy)
-  run = jax.jit(jax.vmap(one, (0, None)))
-  return jax.device_get(run(jax.random.split(jax.random.key(0), COUNT), STREAM))
-
-
 def script(arms):
   """Pulls the arm that is due at each step."""
-  return policies.RememberingPolicy(jnp.int32(0), lambda key, t, seen, state: (jnp.asarray(arms)[t], t + 1))
+  return policies.RememberingPolicy(jnp.int32(0), lambda key, t, seen, state: (arms[t], t + 1))
+
+
+@functools.partial(_jit, static_argnums=0)
+def play(make_policy, number):
+  """Plays the policy that is made of a number (or of `[T]` arms) on 200 streams, always the same ones."""
+  one = functools.partial(policies.remembering_rollout, WORLD, make_policy(number))
+  return jax.vmap(one, (0, None))(jax.random.split(jax.random.key(0), COUNT), STREAM)
+
+
+def greedy(epsilon):
+  return policies.make_epsilon_greedy(ARMS, epsilon)
+
+
+def thompson(noise_var):
+  return policies.make_thompson_sampling(ARMS, noise_var=noise_var)
 
 
 @pytest.fixture(scope="module")
 def episodes():
   """All streams with arm 0, 1 and 2 only."""
-  return [play(script(np.full(HORIZON, arm, np.int32))) for arm in range(ARMS)]
+  return [jax.device_get(play(script, np.full(HORIZON, arm, np.int32))) for arm in range(ARMS)]
 
 
 def test_means_stay_in_a_block_and_change_after_it(episodes):
@@ -56,7 +66,7 @@ def test_rewards_are_means_with_noise_that_nothing_else_follows(episodes):
 
 
 def test_a_token_is_the_pull_before():
-  x = play(script(np.arange(HORIZON, dtype=np.int32) % ARMS))
+  x = jax.device_get(play(script, np.arange(HORIZON, dtype=np.int32) % ARMS))
   np.testing.assert_array_equal(x.observation[:, 0], 0)
   np.testing.assert_array_equal(x.observation[:, 1:, :ARMS], np.eye(ARMS)[x.action[:, :-1]])
   np.testing.assert_array_equal(x.observation[:, 1:, ARMS], x.reward_t[:, :-1])
@@ -73,11 +83,11 @@ def counts(x, n, t):
 
 
 def test_greedy_pulls_the_best_average_and_epsilon_the_rest():
-  greedy, seldom = (play(policies.make_epsilon_greedy(ARMS, epsilon)) for epsilon in (0.0, 0.3))
+  always, seldom = (jax.device_get(play(greedy, epsilon)) for epsilon in (0.0, 0.3))
   other = []
   for n in range(COUNT):
     for t in range(HORIZON):
-      for x in (greedy, seldom):
+      for x in (always, seldom):
         pulls, sums = counts(x, n, t)
         average = sums / np.maximum(pulls, 1)
         same = x.action[n, t] == np.argmax(average)
@@ -87,7 +97,7 @@ def test_greedy_pulls_the_best_average_and_epsilon_the_rest():
 
 
 def test_thompson_sampling_draws_from_the_belief():
-  x = play(policies.make_thompson_sampling(ARMS))
+  x = jax.device_get(play(thompson, 0.25))
   rng = np.random.default_rng(0)
   chosen, expected = [], []
   for n in range(COUNT):
