@@ -11,7 +11,9 @@ from rlcore.models.heads import init_value_head
 from rlcore.models.heads import value_head
 from rlcore.models.mlp import MLP
 from rlcore.models.recurrent import GRUConfig
+from rlcore.models.recurrent import GRUNetwork
 from rlcore.models.recurrent import make_gru
+from rlcore.models.recurrent import make_gru_network
 from rlcore.models.residual import make_residual_hook
 from rlcore.models.residual import ResidualHook
 
@@ -19,9 +21,11 @@ __all__ = (
     "AutoEncoder",
     "DecoderConfig",
     "GRUConfig",
+    "GRUNetwork",
     "init_value_head",
     "make_decoder",
     "make_gru",
+    "make_gru_network",
     "make_residual_hook",
     "make_velocity_mlp",
     "memory_window_mask",

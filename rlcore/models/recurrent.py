@@ -1,7 +1,9 @@
-"""A small recurrent language model: one GRU layer behind the `LanguageModel` interface."""
+"""One GRU layer: behind the `LanguageModel` interface, and as a network on vectors."""
 
+from collections.abc import Callable
 import dataclasses
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -148,3 +150,46 @@ def make_gru(config: GRUConfig) -> LanguageModel:
   bind = lambda function: lambda *args: function(config, *args)
   return LanguageModel(init=bind(init), hidden=bind(hidden), logits=bind(logits), prefill=bind(prefill),
                        step=bind(step), extend=bind(extend), adopt=bind(adopt), vocab_size=config.vocab_size)
+
+
+class GRUNetwork(NamedTuple):
+  """A GRU layer with a linear head, on vectors.
+
+  Attributes:
+    init: `(key) -> params`.
+    start: `[D]` float32, the state before the first input.
+    step: `(params, state [..., D], inputs [..., I]) -> (state [..., D], outputs [..., O])`.
+  """
+
+  init: Callable[[Array], PyTree]
+  start: Array
+  step: Callable[[PyTree, Array, Array], tuple[Array, Array]]
+
+
+def make_gru_network(input_size: int, dim: int, output_size: int) -> GRUNetwork:
+  """Makes a GRU that reads vectors; its head starts at a tenth of the usual scale, so that first outputs are small.
+
+  Args:
+    input_size: I.
+    dim: D, width of the state.
+    output_size: O.
+
+  Returns:
+    The network; its parameters are float32.
+
+  Reference: GRU, arXiv:1406.1078 (reset gate after the matrix product, as cuDNN has it).
+  """
+  scales = dict(input=input_size**-0.5, state=dim**-0.5, output=0.1 * dim**-0.5)
+  shapes = dict(input=(input_size, 3 * dim), state=(dim, 3 * dim), output=(dim, output_size))
+
+  def init(key):
+    keys = jax.random.split(key, len(shapes))
+    weights = {name: scales[name] * jax.random.normal(k, shape) for k, (name, shape) in zip(keys, shapes.items())}
+    biases = dict(input_bias=3 * dim, state_bias=dim, output_bias=output_size)
+    return weights | {name: jnp.zeros(width) for name, width in biases.items()}
+
+  def step(params, state, inputs):
+    state = _advance(params, state, inputs @ params["input"] + params["input_bias"])
+    return state, state @ params["output"] + params["output_bias"]
+
+  return GRUNetwork(init, jnp.zeros(dim), step)

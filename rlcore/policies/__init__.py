@@ -4,7 +4,12 @@ from rlcore.policies.actor_critic import categorical_scores
 from rlcore.policies.actor_critic import make_actor_critic
 from rlcore.policies.actor_critic import rollout
 from rlcore.policies.actor_critic import scripted_rollout
+from rlcore.policies.bandits import epsilon_greedy
 from rlcore.policies.bandits import gaussian_posterior
+from rlcore.policies.bandits import make_epsilon_greedy
+from rlcore.policies.bandits import make_thompson_sampling
+from rlcore.policies.bandits import remembering_rollout
+from rlcore.policies.bandits import RememberingPolicy
 from rlcore.policies.branching import branch
 from rlcore.policies.branching import make_host_branch
 from rlcore.policies.controller import apply_controller
@@ -35,6 +40,7 @@ __all__ = (
     "categorical_scores",
     "DenoisingTree",
     "edges_to_paths",
+    "epsilon_greedy",
     "flow_sde_mean_std",
     "gaussian_log_prob",
     "gaussian_posterior",
@@ -42,10 +48,14 @@ __all__ = (
     "harden_switch",
     "interpolate",
     "make_actor_critic",
+    "make_epsilon_greedy",
     "make_host_branch",
     "make_stream_policy",
+    "make_thompson_sampling",
     "make_token_agent",
     "ode_sample",
+    "remembering_rollout",
+    "RememberingPolicy",
     "rollout",
     "sample",
     "scripted_rollout",
