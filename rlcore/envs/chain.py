@@ -39,6 +39,11 @@ class ChainState(NamedTuple):
   time: Array
 
 
+def place(state: ChainState) -> Array:
+  """Numbers the states, for learners with tables."""
+  return state.position
+
+
 class ChainTables(NamedTuple):
   """The chain as a finite decision process, see `rlcore.tabular`.
 
