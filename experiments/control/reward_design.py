@@ -1,7 +1,7 @@
 """Reward design: rewards from a teacher who knows the best policy, or from the agent itself (arXiv:2503.21949).
 
-`make_experiment` is ExploRS on a chain: a tabular REINFORCE agent that pays itself a learned term and a count bonus. The
-arms differ in the floats `phi_coef` and `bonus` alone. `make_study` is EXPRD and ExpAdaRD on a line.
+`make_experiment` is ExploRS on a chain: a tabular REINFORCE agent that pays itself a learned term and a count bonus.
+The arms differ in the floats `phi_coef` and `bonus` alone. `make_study` is EXPRD and ExpAdaRD on a line.
 """
 
 from collections.abc import Mapping
@@ -33,6 +33,7 @@ class Episodes:
 
   states: Array
   actions: Array
+  next_states: Array
   mask: Array
   probs: Array
   paid: Array
@@ -65,7 +66,7 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
   def init(key):
     table, steps = jnp.zeros((size, actions)), jnp.zeros((SHAPE_ON, world.horizon))
     whole = steps.astype(jnp.int32)
-    recent = Episodes(whole, whole, steps, jnp.zeros((*steps.shape, actions)), steps, steps)
+    recent = Episodes(whole, whole, whole, steps, jnp.zeros((*steps.shape, actions)), steps, steps)
     return State(jnp.zeros((), jnp.int32), key, table, table, table[:, 0], table[:, 0], recent, jnp.zeros(config.steps))
 
   def one_episode(state, i):
@@ -106,7 +107,7 @@ def record(state: State, episode: Trajectory, config: ml_collections.ConfigDict)
       config.bonus, config.max_bonus)
   returns = advantages.reward_to_go(episode.reward_t, episode.mask, config.discount)
   probs = jax.nn.softmax(state.theta)[here]
-  return Episodes(here, episode.action, episode.mask, probs, paid, returns), counts
+  return Episodes(here, episode.action, there, episode.mask, probs, paid, returns), counts
 
 
 def shape_reward(state: State, *, config: ml_collections.ConfigDict) -> State:

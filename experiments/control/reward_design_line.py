@@ -75,8 +75,8 @@ def make_study(config: ml_collections.ConfigDict) -> Callable[[Array], Metrics]:
     config: reads `study`.
 
   Returns:
-    `study(key) -> metrics`: `episodes/...` of each arm, the first after which the greedy policy is within 1 % of the best
-    (their number where none is); and measures of the rewards, which no key moves.
+    `study(key) -> metrics`: `episodes/...` of each arm, the first after which the greedy policy is within 1 % of the
+    best (their number where none is); and measures of the rewards, which no key moves.
   """
   study, expert = config.study, Expert(config)
   fixed, told = designs(expert, config)
@@ -98,8 +98,8 @@ def make_study(config: ml_collections.ConfigDict) -> Callable[[Array], Metrics]:
 
   def one_episode(q, key, paid):
     q, _ = tabular_q.q_learning_episode(
-        world, chain.place, q, key, expert.params, learning_rate=study.lr, epsilon=study.epsilon, discount=study.discount,
-        pay=lambda reward, state, action, after: paid[state, action])
+        world, chain.place, q, key, expert.params, learning_rate=study.lr, epsilon=study.epsilon,
+        discount=study.discount, pay=lambda reward, state, action, after: paid[state, action])
     return q, expert.true_return(tabular_q.greedy_probs(q)) >= 0.99 * expert.best
 
   def block(carry, keys):

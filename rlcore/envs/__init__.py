@@ -1,5 +1,7 @@
 """Jittable worlds with gymnax's functional signature, one a file; see `rlcore.types.World` and `TextWorld`."""
 
+from rlcore.envs.chain import chain_tables
+from rlcore.envs.chain import make_chain
 from rlcore.envs.household import make_household
 from rlcore.envs.mini_quest import draw_quests
 from rlcore.envs.mini_quest import make_mini_quest
@@ -9,5 +11,5 @@ from rlcore.envs.text_worlds import make_text_corridor
 from rlcore.envs.text_worlds import make_text_hops
 from rlcore.envs.text_worlds import make_text_household
 
-__all__ = ("draw_quests", "make_household", "make_mini_quest", "make_proof_steps", "make_text_corridor",
-           "make_text_hops", "make_text_household", "make_text_world")
+__all__ = ("chain_tables", "draw_quests", "make_chain", "make_household", "make_mini_quest", "make_proof_steps",
+           "make_text_corridor", "make_text_hops", "make_text_household", "make_text_world")
