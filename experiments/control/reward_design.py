@@ -140,16 +140,16 @@ def figure(result: Mapping[str, Any], path: pathlib.Path):
     axes.axvline(variant["config"]["episodes"] * variant["config"]["steps"] / 2, color="0.6", linestyle=":")
   found = {name.removeprefix("episodes/"): np.array(x) for name, x in result["study"]["metrics"].items()
            if name.startswith("episodes/")}
-  for i, (name, values) in enumerate(found.items()):
-    last.plot(values, np.full(len(values), i) + np.linspace(-0.25, 0.25, len(values)), "o", markersize=3,
+  found = dict(sorted(found.items(), key=lambda item: np.median(item[1])))
+  for i, values in enumerate(found.values()):
+    last.plot(values, np.full(len(values), i) + np.linspace(-0.25, 0.25, len(values)), "o", markersize=3, alpha=0.7,
               color=plots.COLOURS[i % len(plots.COLOURS)])
     last.plot([np.median(values)] * 2, [i - 0.35, i + 0.35], color="0.2", linewidth=2)
-    last.annotate(f"{np.median(values):g}", (np.median(values), i + 0.36), ha="center", va="bottom", fontsize=8)
-  last.set_yticks(range(len(found)), list(found), fontsize=8)
+  last.set_yticks(range(len(found)), [f"{name}: {np.median(x):g}" for name, x in found.items()], fontsize=8)
   last.set_xscale("log")
   last.invert_yaxis()
   last.set_title("line: episodes until Q-learning is right", fontsize=10, loc="left", fontweight="bold")
-  last.set_xlabel("episodes, seeds and their median", fontsize=8, color="0.35")
+  last.set_xlabel("episodes, of each seed and their median", fontsize=8, color="0.35")
   last.grid(True, axis="x", color="0.92")
   picture.suptitle(f"{result['claim']['paper']}: {result['verdict']}", fontsize=12, fontweight="bold")
   picture.savefig(path, dpi=110)
