@@ -1,6 +1,7 @@
 """Learned and designed rewards: the second learners as states of reward transforms, and programs that find rewards."""
 
 from rlcore.reward_models.coalitions import coalition_text
+from rlcore.reward_models.design import adaptive_design
 from rlcore.reward_models.design import exprd_design
 from rlcore.reward_models.design import exprd_optimum
 from rlcore.reward_models.design import greedy_active_states
@@ -16,6 +17,7 @@ __all__ = (
     "LearnerState",
     "NoveltyState",
     "ProgressState",
+    "adaptive_design",
     "coalition_text",
     "exprd_design",
     "exprd_optimum",

@@ -1,4 +1,4 @@
-"""Rewards designed for a learner by linear programs: sparse, true to the expert, and informative (EXPRD).
+"""Rewards designed for a learner by linear programs: sparse, true to the expert, and informative (EXPRD, ExpAdaRD).
 
 Host code in float64 NumPy: gaps are linear in the rewards, so the most informative reward that keeps an expert's policy
 optimal is a linear program, which SciPy's HiGHS solves. `rewards.design` has the measures as functions of arrays. The
@@ -113,6 +113,41 @@ def greedy_active_states(
   return active
 
 
+def adaptive_design(
+    weights: np.ndarray, transition: np.ndarray, policy: np.ndarray, optimal: np.ndarray, margin: np.ndarray,
+    discount: float, r_max: float, active: np.ndarray) -> np.ndarray:
+  """Designs the reward that helps the CURRENT learner most and keeps the expert's policy optimal with its margins.
+
+  Args:
+    weights: `[S, A]`, `rewards.adaptive_weights` of the learner; only their ratios matter. What is below about 1e-7 of
+      the largest means nothing to the solver.
+    transition: `[S, A, S]`.
+    policy: `[S]` int.
+    optimal: `[S, A]`.
+    margin: `[S]`.
+    discount: a number, or `[S, A]`.
+    r_max: largest size of a reward.
+    active: `[S]`, True or 1 in the states that may pay.
+
+  Returns:
+    `[S, A]` float64, one of the maximisers (there may be many), 0 in states that are not active; all NaN if no such
+    reward exists.
+
+  Raises:
+    ValueError: for shapes that do not fit, weights that are not finite, or a negative `r_max`.
+
+  Reference: ExpAdaRD, arXiv:2402.07019, without the penalty on the size of rewards.
+  """
+  gaps = _gaps(transition, policy, optimal, margin, discount, (0,))
+  weights = np.asarray(weights, np.float64)
+  if weights.shape != gaps.worse.shape or not np.isfinite(weights).all():
+    raise ValueError(f"weights must be finite, of shape {gaps.worse.shape}; they have shape {weights.shape}")
+  active = _checked(active, r_max, len(weights))
+  cost = -weights[active].reshape(-1) / (np.abs(weights).max() or 1.0)
+  lasting, worst = _invariance(gaps, active)
+  return _solve_program(cost, -lasting, -worst, [(-r_max, r_max)] * cost.size, active, r_max, weights.shape[1])[1]
+
+
 class _Gaps(NamedTuple):
   """Gaps as linear functions of the rewards, and what they have to reach.
 
@@ -154,17 +189,27 @@ def _gaps(transition, policy, optimal, margin, discount, num_terms) -> _Gaps:
   return _Gaps(chosen(lasting)[:, None] - lasting, np.stack([sums[n] for n in num_terms]), ~optimal, margin)
 
 
-def _solve(gaps: _Gaps, r_max: float, active) -> tuple[float, np.ndarray]:
-  """Solves the program over the rewards of the active states and one slack for every horizon and state."""
-  size, actions = gaps.worse.shape
-  active, horizons = np.asarray(active) > 0, gaps.short.shape[0]
+def _checked(active, r_max: float, size: int) -> np.ndarray:
+  active = np.asarray(active) > 0
   if active.shape != (size,):
     raise ValueError(f"active (or goal) has shape {active.shape}, expected {(size,)}")
   if not r_max >= 0:
     raise ValueError(f"r_max={r_max} must not be negative")
-  columns = active.sum() * actions
+  return active
+
+
+def _invariance(gaps: _Gaps, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns a matrix over the rewards of the active states and what its rows have to reach: the invariance set."""
   worst = np.where(gaps.worse, gaps.margin[:, None], 0).reshape(-1)
-  lasting = gaps.lasting[:, :, active].reshape(size * actions, columns)
+  return gaps.lasting[:, :, active].reshape(worst.size, -1), worst
+
+
+def _solve(gaps: _Gaps, r_max: float, active) -> tuple[float, np.ndarray]:
+  """Solves the program over the rewards of the active states and one slack for every horizon and state."""
+  size, actions = gaps.worse.shape
+  active, horizons = _checked(active, r_max, size), gaps.short.shape[0]
+  lasting, worst = _invariance(gaps, active)
+  columns = lasting.shape[1]
   # A slack is at least the margin minus each of its gaps; it belongs to a horizon and a state.
   k, s, a = np.nonzero(np.broadcast_to(gaps.worse, (horizons, size, actions)))
   short = gaps.short[:, :, :, active].reshape(horizons, size, actions, columns)[k, s, a]
@@ -174,12 +219,20 @@ def _solve(gaps: _Gaps, r_max: float, active) -> tuple[float, np.ndarray]:
       [sparse.csr_array(-short), -slack]], format="csr")
   cost = np.concatenate([np.zeros(columns), np.full(horizons * size, 1 / (horizons * size))])
   bounds = [(-r_max, r_max)] * columns + [(0, None)] * (horizons * size)
-  result = optimize.linprog(
-      cost, A_ub=constraints, b_ub=np.concatenate([-worst, -gaps.margin[s]]), bounds=bounds, method="highs")
-  rewards = np.zeros((size, actions))
+  return _solve_program(
+      cost, constraints, np.concatenate([-worst, -gaps.margin[s]]), bounds, active, r_max, actions)
+
+
+def _solve_program(cost, constraints, limits, bounds, active: np.ndarray, r_max: float, actions: int):
+  """Minimises the cost; the first variables are the rewards of the active states. Returns its negative, and rewards."""
+  rewards = np.zeros((active.size, actions))
+  if not cost.size:  # nothing may pay: feasible if no row asks for more
+    return (0.0, rewards) if np.all(limits >= 0) else (np.nan, rewards + np.nan)
+  result = optimize.linprog(cost, A_ub=constraints, b_ub=limits, bounds=bounds, method="highs")
   if result.status == _INFEASIBLE:
     return np.nan, rewards + np.nan
   if result.status != 0:
     raise RuntimeError(f"the linear program of the reward was not solved: {result.message}")
+  columns = active.sum() * actions
   rewards[active] = np.clip(result.x[:columns], -r_max, r_max).reshape(-1, actions)
   return 0.0 - result.fun, rewards

@@ -109,6 +109,37 @@ def test_an_infeasible_candidate_comes_last():
   assert chosen.tolist() == [s == int(np.nanargmax(alone)) for s in range(4)]
 
 
+@settings(max_examples=4, deadline=None)
+@given(st.integers(0, 2**31).map(np.random.default_rng))
+def test_an_adaptive_design_is_feasible_and_no_other_reward_weighs_more(rng):
+  paid, expert = _random_expert(rng)
+  weights = rng.normal(size=paid.shape)
+  active = np.append(np.ones(len(paid) - 1), rng.integers(2))
+  design = reward_models.adaptive_design(weights * 1e-9, *expert, 1.5, active)
+  if np.isnan(design).any():
+    return  # one state less may be too few, and then no other reward will do either
+  assert _measured(design, expert, (1,))[1] <= 1e-4 and np.abs(design).max() <= 1.5
+  assert not design[active == 0].any()
+  for _ in range(5):
+    other = np.clip(design + rng.normal(size=paid.shape) * 0.3, -1.5, 1.5) * active[:, None]
+    if _measured(other, expert, (1,))[1] == 0:
+      assert np.sum(weights * other) <= np.sum(weights * design) + 1e-3
+
+
+def test_adaptive_designs_of_a_line():
+  """Where the largest rewards keep the margins, every learner of the line gets the same."""
+  expert = _line(4, 0.9)
+  weights = np.array([[-1.0, 1.0]] * 4) * [[4.0], [3.0], [2.0], [1.0]]
+  np.testing.assert_allclose(reward_models.adaptive_design(weights, *expert, 1.0, np.ones(4)), [[-1, 1]] * 4)
+  assert np.isnan(reward_models.adaptive_design(weights, *expert, 0.01, np.ones(4))).all()
+  assert np.isnan(reward_models.adaptive_design(weights, *expert, 1.0, np.zeros(4))).all()
+  kept = reward_models.adaptive_design(weights * 0, *expert, 1.0, np.ones(4))
+  assert _measured(kept, expert, (1,))[1] <= 1e-4  # no learner to help: any reward that is true to the expert
+  for bad in (weights[:3], weights * np.nan):
+    with pytest.raises(ValueError, match="weights must be finite, of shape"):
+      reward_models.adaptive_design(bad, *expert, 1.0, np.ones(4))
+
+
 def test_bad_input_is_named():
   transition, policy, optimal, margin, discount = _line(3, 0.9)
   for args, message in (

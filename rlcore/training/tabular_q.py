@@ -1,0 +1,94 @@
+"""Tabular Q-learning in any world whose states have numbers: pure functions of one episode.
+
+Numbers may be tracers, so that seeds and hyper-parameters are one `vmap`. An episode that terminates has nothing after
+its last step; one that is truncated would have gone on, and is bootstrapped from the state it was cut off in.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from rlcore import checks
+from rlcore.policies import actor_critic
+from rlcore.types import Array, PyTree, Trajectory, World
+
+Index = Callable[[PyTree], Array]
+"""`(state of the world) -> int32[]`, its row in the tables."""
+Pay = Callable[[Array, Array, Array, Array], Array]
+"""`(reward, state, action, next state) -> float32[]`, what the learner gets for a step; states by their numbers."""
+
+
+def greedy_probs(q: Array, epsilon: Array | float = 0.0) -> Array:
+  """Writes the epsilon-greedy policy out; the best actions of a state share what is left by chance.
+
+  Args:
+    q: `[S, A]`.
+    epsilon: probability of a uniform action, which may be the best one too.
+
+  Returns:
+    `[S, A]` float32, each row a distribution. Ties are exact.
+  """
+  q = jnp.asarray(q).astype(jnp.float32)
+  checks.rank(2, q=q)
+  best = (q >= jnp.max(q, 1, keepdims=True)).astype(jnp.float32)
+  return (1 - epsilon) * best / jnp.sum(best, 1, keepdims=True) + epsilon / q.shape[1]
+
+
+def epsilon_greedy(key: Array, values: Array, epsilon: Array | float) -> Array:
+  """Draws an action: uniform with probability epsilon, else one of the best, at random among them.
+
+  Args:
+    key: PRNG key.
+    values: `[A]`.
+    epsilon: `[]`.
+
+  Returns:
+    int32[].
+  """
+  checks.rank(1, values=values)
+  draws = jax.random.uniform(key, (values.shape[0] + 1,))
+  allowed = (values >= jnp.max(values)) | (draws[-1] < epsilon)
+  return jnp.argmax(jnp.where(allowed, draws[:-1], -1)).astype(jnp.int32)
+
+
+def q_learning_episode(
+    world: World, index: Index, q: Array, key: Array, instance: PyTree, *, learning_rate: Array | float = 0.5,
+    epsilon: Array | float = 0.1, discount: Array | float = 0.99, pay: Pay | None = None) -> tuple[Array, Trajectory]:
+  """Plays one episode and learns at every step of it.
+
+  Args:
+    world: where.
+    index: numbers the states of the world.
+    q: `[S, A]`, the table before.
+    key: PRNG key; all randomness of the episode comes from it.
+    instance: the world's params.
+    learning_rate: `[]`.
+    epsilon: `[]`.
+    discount: `[]`; 0 after a step that terminates, as it is after one that is truncated.
+    pay: what the learner is paid; None for the world's reward. Its results past the end of an episode do not count.
+
+  Returns:
+    The table after, and the episode `[horizon]` with the world's own rewards and `info`, see
+    `policies.actor_critic.rollout`.
+
+  Reference: Watkins, 1989; Pardo et al., arXiv:1712.00378 (time limits).
+  """
+  q = jnp.asarray(q).astype(jnp.float32)
+  checks.rank(2, q=q)
+  value = lambda observation: jnp.zeros(())
+
+  def step(carry, key):
+    q, before = carry
+    act = lambda key, _, state: (epsilon_greedy(key, q[index(state)], epsilon), jnp.zeros(()))
+    after, row = actor_critic.transition(world, act, value, instance, before, key)
+    state, next_state = index(before[1]), index(after[1])
+    paid = row.reward_t if pay is None else pay(row.reward_t, state, row.action, next_state)
+    target = paid + discount * row.discount_t * jnp.max(q[next_state])
+    change = jnp.where(row.mask > 0, learning_rate * (target - q[state, row.action]), 0)
+    return (q.at[state, row.action].add(change), after), row
+
+  reset_key, run_key = jax.random.split(key)
+  start = actor_critic.start(world, value, reset_key, instance)
+  (q, _), episode = jax.lax.scan(step, (q, start), jax.random.split(run_key, world.horizon))
+  return q, episode
