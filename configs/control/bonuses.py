@@ -3,6 +3,18 @@
     python -m experiments.run --config=configs/control/bonuses.py                   one run of the product, corridors
     python -m experiments.run --config=configs/control/bonuses.py:maze_infinite     a new maze in every episode
     python -m experiments.reproduce --config=configs/control/bonuses.py             the comparison and its verdict
+
+Corridors: one map, whose goal is at the end of one of five corridors; an episode is enough for one of them. Mazes: the
+goal is the farthest dead end; a run has one maze, five, or a new one in every episode. A step is paid for the cell that
+it led to: by one over the root of its count in all training (one table for the 32 worlds, by place alone also where
+mazes differ), of its count in the episode, or by the product of both. `elliptical` is E3B on one-hot places in the
+units of its running standard deviation, instead of the episodic count. Every arm chooses its coefficient on seed 100, in
+each setting, and is judged on seeds 0-4 by the success of the sampling policy in the last tenth of training.
+
+What was cut: mazes have 4 x 4 cells and 80 steps (the miniature: 5 x 5 and 120), runs last 303 thousand steps in the
+corridors and 401 thousand in mazes (600 thousand and 1 million), the last tenth is read, not the last fifth. New mazes
+come from a pool of 128 that is drawn in every update. In trials on seeds 200 and 201, with mazes of 5 x 5 and coefficient
+0.3, no arm but `elliptical` ever found a goal in ever new mazes within 400 thousand steps, which is why they are smaller.
 """
 
 import ml_collections
@@ -65,16 +77,16 @@ VARIANTS = {"corridors": None, "maze_1": "maze_1", "maze_5": "maze_5", "maze_inf
 CLAIM = results.Claim(
     paper="Global and episodic bonuses",
     arxiv="2306.03236",
-    statement="Global bonuses win where episodes share one map, episodic ones where each has its own, and their product "
-              "is good in both (best of all over 16 MiniHack tasks).",
+    statement="Global bonuses win where episodes share one map, episodic ones where each has its own, and their "
+              "product is good in both (best of all over 16 MiniHack tasks).",
     metric="tail:success",
     method="product",
     baselines=("global", "episodic"),
-    rule="reproduced if global - episodic is above 0 with its 95 % bootstrap interval in the corridors and at least 0.3 "
-         "there, at most -0.2 with its interval below 0 in mazes without end, and the product is within 0.1 of the "
-         "better of the two in all four settings (0.15 in the corridors); not reproduced if the mean of global - episodic "
-         "is not above 0 in the corridors or not below 0 in mazes without end, or the product is worse than both by more "
-         "than 0.15 anywhere; else inconclusive",
+    rule="reproduced if global - episodic is at least 0.3 with its 95 % bootstrap interval above 0 in the corridors, "
+         "at most -0.2 with its interval below 0 in mazes without end, and the product is within 0.1 of the better of "
+         "the two in all four settings (0.15 in the corridors); not reproduced if the mean of global - episodic is not "
+         "above 0 in the corridors or not below 0 in mazes without end, or the product is worse than both by more than "
+         "0.15 anywhere; else inconclusive",
     seeds=tuple(range(5)),
     variant="maze_infinite",
     also=("mean:success", "tail:cells_seen", "tail:entropy", "last:total_success"),

@@ -36,7 +36,7 @@ def draw_maze(key: Array, *, cells: int = 5) -> grids.GridTask:
     choice = jnp.argmax(jnp.where(free, noise[i], -1.0))
     there = beside[here, choice]
     passages = passages.at[here, choice].max(onward).at[there, choice ^ 1].max(onward)  # moves come in opposite pairs
-    stack = stack.at[jnp.minimum(height, total - 1)].set(jnp.where(onward, there, stack[jnp.minimum(height, total - 1)]))
+    stack = stack.at[jnp.where(onward, height, total)].set(there, mode="drop")
     return stack, height + jnp.where(onward, 1, -1), visited.at[there].max(onward), passages
 
   start = (jnp.zeros(total, jnp.int32), jnp.ones((), jnp.int32), cell == 0, jnp.zeros((total, len(moves)), bool))

@@ -25,9 +25,9 @@ def _stream(cells, is_first):
 
 def test_the_elliptical_bonus_of_one_hot_features_is_that_of_the_matrix():
   cells = np.random.default_rng(0).integers(0, 5, 40)
-  exact = exploration.elliptical_bonus(jax.nn.one_hot(cells, 5), ridge=0.1)
-  count = exploration.count_bonus(exploration.episodic_count(jnp.asarray(cells)))
-  np.testing.assert_allclose(bonuses.one_hot_elliptical(count, 0.1), exact, rtol=1e-3)
+  exact, counts = _jit(lambda cells: (
+      exploration.elliptical_bonus(jax.nn.one_hot(cells, 5), ridge=0.1), exploration.episodic_count(cells)))(cells)
+  np.testing.assert_allclose(bonuses.one_hot_elliptical(counts**-0.5, 0.1), exact, rtol=1e-3)
 
 
 def test_each_arm_pays_what_its_name_says():
@@ -62,9 +62,9 @@ def test_each_arm_pays_what_its_name_says():
     np.testing.assert_allclose(pay(config.weights.to_dict(), streams), 1 + 0.5 * want[name], rtol=1e-4)
 
 
-@pytest.mark.parametrize("contexts", [1, 5, 0])
+@pytest.mark.parametrize("contexts", [5, 0])
 def test_a_run_has_as_many_mazes_as_it_should(contexts):
-  draw = functools.partial(bonuses.draw_context, contexts=contexts, cells=4, horizon=80,
+  draw = functools.partial(bonuses.draw_context, contexts=contexts, cells=5, horizon=80,
                            context_key=jax.random.key(3))
   walls = np.asarray(_jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), 60)).walls)
   assert len({x.tobytes() for x in walls}) == (contexts or 60)

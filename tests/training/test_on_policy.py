@@ -87,7 +87,8 @@ def test_a_stream_says_where_episodes_begin_and_how_they_end(rollouts):
   last = np.broadcast_to(time == LENGTH - 1, (14, 4))
   np.testing.assert_array_equal(joined.truncated, last & (kind == 1))
   np.testing.assert_allclose(joined.discount_t, np.where(last & (kind == 0), 0, GAMMA), rtol=1e-6)
-  np.testing.assert_allclose(joined.value_tp1, np.where(last & (kind == 0), 0, table[(time + 1) % LENGTH, kind]), rtol=1e-6)
+  after = np.where(last & (kind == 0), 0, table[(time + 1) % LENGTH, kind])
+  np.testing.assert_allclose(joined.value_tp1, after, rtol=1e-6)
   np.testing.assert_array_equal(np.argmax(joined.next_observation[..., :-1], -1), np.broadcast_to(time + 1, (14, 4)))
   assert len(np.unique(kind[last])) == 2  # drawn anew for every episode
   lengths = np.concatenate([ends.lengths, more.lengths])
