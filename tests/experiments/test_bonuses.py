@@ -70,6 +70,7 @@ def test_a_run_has_as_many_mazes_as_it_should(contexts):
   assert len({x.tobytes() for x in walls}) == (contexts or 60)
 
 
+@pytest.mark.slow
 def test_an_update_is_finite_and_counts_cells():
   config = config_file.get_config("smoke")
   experiment = bonuses.make_experiment(config)
@@ -98,4 +99,5 @@ def test_the_rule_of_the_verdict():
   assert judge(maze_infinite={"global": 0.5, "episodic": 0.5}) == "not reproduced"
   assert judge(maze_5={"product": 0.3}) == "not reproduced"  # worse than both by more than 0.15
   assert judge(maze_5={"product": 0.38}) == "inconclusive"  # worse than the better one by more than 0.1
-  assert judge(maze_infinite={"global": 0.65, "episodic": 0.8}) == "inconclusive"  # the gap is below 0.2
+  near = {"global": 0.65, "episodic": 0.8, "product": 0.75}
+  assert judge(maze_infinite=near) == "inconclusive"  # the gap is below 0.2
