@@ -4,19 +4,21 @@
     python -m experiments.run --config=configs/control/bonuses.py:maze_infinite     a new maze in every episode
     python -m experiments.reproduce --config=configs/control/bonuses.py             the comparison and its verdict
 
-Corridors: one map, whose goal is at the end of one of five corridors; an episode is enough for one of them. Mazes: the
-goal is the farthest dead end; a run has one maze, five, or a new one in every episode. A step is paid for the cell that
-it led to: by one over the root of its count in all training (one table for the 32 worlds, by place alone also where
-mazes differ), of its count in the episode, or by the product of both. `elliptical` is E3B on one-hot places in the
-units of its running standard deviation, instead of the episodic count. Every arm chooses its coefficient on seed 100, in
-each setting, and is judged on seeds 0-4 by the success of the sampling policy in the last tenth of training.
+Corridors: one map, whose goal is at the end of one of five corridors; an episode is enough for one of them. Mazes:
+the goal is the farthest dead end; a run has one maze, five, or a new one in every episode. A step is paid for the
+cell that it led to: by one over the root of its count in all training (one table for the 32 worlds, by place alone
+also where mazes differ), of its count in the episode, or by the product of both. `elliptical` is E3B on one-hot
+places in the units of its running standard deviation, instead of the episodic count. Every arm chooses its
+coefficient on seed 100, in each setting, and is judged on seeds 0-4 by the success of the sampling policy in the last
+tenth of training.
 
-What was cut: runs last 303 thousand steps in the corridors and 401 thousand in mazes (the miniature: 600 thousand and 1
-million), and the last tenth is read, not the last fifth. New mazes come from a pool of 128 that is drawn in every update.
+What was cut: runs last 303 thousand steps in the corridors and 401 thousand in mazes (the miniature: 600 thousand and
+1 million), and the last tenth is read, not the last fifth. New mazes come from a pool of 128 that is drawn in every
+update.
 
-Trials on seeds 200 and 201 with coefficient 0.3, untuned. Corridors: global and product reach 1.00, episodic 0.00. One
-maze: global and product 1.00, episodic 0.01. Ever new mazes: all arms but `elliptical` (0.05 to 0.11) stay at 0.00, and
-with 4 x 4 cells, 80 steps and 295 thousand steps too (0.12 to 0.21); there the budget is too small to tell.
+Trials on seeds 200 and 201 with coefficient 0.3, untuned. Corridors: global and product reach 1.00, episodic 0.00.
+One maze: global and product 1.00, episodic 0.01. Ever new mazes: all arms but `elliptical` (0.05 to 0.11) stay at
+0.00, and with 4 x 4 cells, 80 steps and 295 thousand steps too (0.12 to 0.21); there the budget is too small to tell.
 """
 
 import ml_collections
