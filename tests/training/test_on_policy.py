@@ -87,7 +87,8 @@ def test_a_stream_says_where_episodes_begin_and_how_they_end(rollouts):
   last = np.broadcast_to(time == LENGTH - 1, (14, 4))
   np.testing.assert_array_equal(joined.truncated, last & (kind == 1))
   np.testing.assert_allclose(joined.discount_t, np.where(last & (kind == 0), 0, GAMMA), rtol=1e-6)
-  np.testing.assert_allclose(joined.value_tp1, np.where(last & (kind == 0), 0, table[(time + 1) % LENGTH, kind]), rtol=1e-6)
+  after = np.where(last & (kind == 0), 0, table[(time + 1) % LENGTH, kind])
+  np.testing.assert_allclose(joined.value_tp1, after, rtol=1e-6)
   np.testing.assert_array_equal(np.argmax(joined.next_observation[..., :-1], -1), np.broadcast_to(time + 1, (14, 4)))
   assert len(np.unique(kind[last])) == 2  # drawn anew for every episode
   lengths = np.concatenate([ends.lengths, more.lengths])
@@ -159,10 +160,12 @@ def test_the_account_keeps_its_last_values_where_nothing_ended():
                episode_length=zero)
   rng = np.random.default_rng(0)
   seen = []
+  account = _jit(lambda ends, known: on_policy.count_ends(ends, ends.returns > 0, known))
   for chance in (0.0, 0.5, 0.0, 0.4):
     ended = rng.random((5, 3)) < chance
-    ends = streams.Ends(*map(jnp.asarray, (ended, rng.normal(size=(5, 3)).astype(np.float32), rng.integers(1, 9, (5, 3)))))
-    known, metrics = on_policy.count_ends(ends, ends.returns > 0, known)
+    returns, lengths = rng.normal(size=(5, 3)).astype(np.float32), rng.integers(1, 9, (5, 3))
+    ends = streams.Ends(*map(jnp.asarray, (ended, returns, lengths)))
+    known, metrics = account(ends, known)
     seen += list(np.asarray(ends.returns)[ended])
     assert metrics["episodes"] == ended.sum() and metrics["total_episodes"] == len(seen)
     if chance:
@@ -234,9 +237,12 @@ def make_shapes(torso):
                2 if real else 0)
 
 
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize("torso, shared, algorithm", [
-    ("gru", False, "ppo"), ("gru", True, "vtrace_actor_critic"), ("cnn", True, "a2c"), ("real", False, "reinforce"),
-    ("mlp", False, "vtrace_actor_critic")])
+    ("gru", True, "vtrace_actor_critic"), slow("gru", False, "ppo"), slow("cnn", True, "a2c"),
+    slow("real", False, "reinforce"), slow("mlp", False, "vtrace_actor_critic")])
 def test_the_policy_is_run_again_as_it_acted(torso, shared, algorithm):
   """Log-probabilities and values of the update's first pass are those of the rollout, memories included."""
   world = make_shapes(torso)
@@ -276,14 +282,19 @@ def test_vtrace_corrects_for_the_steps_taken_since(rollouts):
   np.testing.assert_allclose(half - row.value_t, (whole - row.value_t) / 2, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("spoil", ["observation", "bonus"])
+@pytest.mark.parametrize("spoil", ["observation", pytest.param("bonus", marks=pytest.mark.slow)])
 def test_numbers_that_are_not_finite_are_told_and_change_nothing(spoil):
   world = make_walk(spoil=spoil == "observation")
   bad = StreamReward(lambda key, num_worlds: jnp.zeros(()), lambda state, s: (s.reward_t * jnp.nan, state + 1))
   parts = make_parts(world=world, **({"reward": bad} if spoil == "bonus" else {}))
   experiment = on_policy.make_on_policy_experiment(parts)
-  state = experiment.init(jax.random.key(0))
-  after, metrics = _jit(experiment.update)(state)
+
+  @_jit
+  def run(key):
+    state = experiment.init(key)
+    return state, *experiment.update(state)
+
+  state, after, metrics = run(jax.random.key(0))
   assert metrics["nonfinite_observation"] == (spoil == "observation")
   assert metrics["nonfinite_reward"] == (spoil == "bonus")
   jax.tree.map(np.testing.assert_array_equal, (after.params, after.opt_state, after.reward_state),
@@ -336,6 +347,5 @@ def test_bad_parts_are_told():
 
 
 def test_both_kinds_of_key_start_the_same_run():
-  init = on_policy.make_on_policy_experiment(make_parts()).init
-  old, new = init(jax.random.PRNGKey(3)), init(jax.random.key(3))
-  np.testing.assert_array_equal(jax.random.key_data(old.key), jax.random.key_data(new.key))
+  old, new = streams.checked_key(jax.random.PRNGKey(3)), streams.checked_key(jax.random.key(3))
+  np.testing.assert_array_equal(jax.random.key_data(old), jax.random.key_data(new))
