@@ -4,7 +4,6 @@ For the policy over codes, model, switch and decoder belong to the world: it act
 it chose is held until then.
 """
 
-from collections.abc import Callable
 import functools
 from typing import NamedTuple
 
@@ -71,8 +70,8 @@ def control(meta: Metacontroller, params: PyTree, residual: Array, code: Array) 
 
 
 def make_internal_agent(
-    world: World, base: ControlledGRU, meta: Metacontroller, policy: CodePolicy, frozen: Callable[[Array], PyTree], *,
-    threshold: Array | float = 0.5, every_step: Array | float = 0.0) -> Agent:
+    world: World, base: ControlledGRU, meta: Metacontroller, policy: CodePolicy, *, threshold: Array | float = 0.5,
+    every_step: Array | float = 0.0) -> Agent:
   """Makes a policy over codes that acts where the switch of a frozen metacontroller opens.
 
   Args:
@@ -80,20 +79,22 @@ def make_internal_agent(
     base: the frozen model; its actions are drawn from its head.
     meta: the frozen metacontroller; of it switch and decoder are used.
     policy: what is trained.
-    frozen: `(key) -> {"base": ..., "meta": ...}`, the weights that nothing moves.
     threshold: of the switch, to be exceeded; in the first step it is open in any case.
     every_step: > 0 opens the switch at every step: no abstraction in time.
 
   Returns:
-    The agent. Its parameters are `{"policy": ..., "base": ..., "meta": ...}`; the last two get no gradient. The log-
-    probabilities of an episode are those of the codes, 0 where none was chosen; `info` has beside the world's own
-    `residual` `[T, D]`, `code` `[T, Z]` and `switch` `[T]`, which `score` reads, and `beta` `[T]`. Entropies are 0.
+    The agent. Its parameters are `{"policy": ..., "base": ..., "meta": ...}`; the last two get no gradient, and are to
+    be replaced by trained ones. The log-probabilities of an episode are those of the codes, 0 where none was chosen;
+    `info` has beside the world's own `residual` `[T, D]`, `code` `[T, Z]` and `switch` `[T]`, which `score` reads, and
+    `beta` `[T]`. Entropies are 0.
 
   Reference: Internal RL, arXiv:2512.20605.
   """
   def init(key):
-    policy_key, frozen_key = jax.random.split(key)
-    return {"policy": policy.init(policy_key, jnp.zeros((1, base.size)))} | frozen(frozen_key)
+    keys = jax.random.split(key, 3)
+    residual = jnp.zeros((1, base.size))
+    return {"policy": policy.init(keys[0], residual), "base": base.init(keys[1], jnp.zeros((1, world.observation_size))),
+            "meta": meta.init(keys[2], residual, jnp.ones(1))}
 
   def rollout(params, key, instance):
     reset_key, run_key = jax.random.split(key)
@@ -130,19 +131,18 @@ def make_internal_agent(
   return Agent(init, rollout, score)
 
 
-def make_recurrent_agent(world: World, base: ControlledGRU, start: Callable[[Array], PyTree] | None = None) -> Agent:
+def make_recurrent_agent(world: World, base: ControlledGRU) -> Agent:
   """Makes a policy of a recurrent model that acts step by step, without control.
 
   Args:
     world: where it acts.
     base: the model; all of it is trained.
-    start: `(key) -> params`, its weights; None draws them.
 
   Returns:
-    The agent; `score` reads the observations of an episode, from its first step on.
+    The agent. Its parameters are `{"base": ...}`; `score` reads the observations of an episode from its first step on.
   """
   def init(key):
-    return base.init(key, jnp.zeros((1, world.observation_size))) if start is None else start(key)
+    return {"base": base.init(key, jnp.zeros((1, world.observation_size)))}
 
   def rollout(params, key, instance):
     reset_key, run_key = jax.random.split(key)
@@ -150,8 +150,8 @@ def make_recurrent_agent(world: World, base: ControlledGRU, start: Callable[[Arr
     def step(carry, key):
       (observation, state, alive), lower, upper = carry
       action_key, world_key = jax.random.split(key)
-      lower = base.apply(params, lower, observation, method="read_step")
-      upper, logits = base.apply(params, upper, lower, method="write_step")
+      lower = base.apply(params["base"], lower, observation, method="read_step")
+      upper, logits = base.apply(params["base"], upper, lower, method="write_step")
       action = jax.random.categorical(action_key, logits)
       log_prob = jax.nn.log_softmax(logits)[action]
       play, transition = _transition(world, world_key, observation, state, alive, action, log_prob, instance, {})
@@ -162,7 +162,7 @@ def make_recurrent_agent(world: World, base: ControlledGRU, start: Callable[[Arr
     return jax.lax.scan(step, (begin, zeros, zeros), jax.random.split(run_key, world.horizon))[1]
 
   def score(params, trajectory):
-    return actor_critic.categorical_scores(base.apply(params, trajectory.observation), trajectory.action)
+    return actor_critic.categorical_scores(base.apply(params["base"], trajectory.observation), trajectory.action)
 
   return Agent(init, rollout, score)
 
