@@ -105,7 +105,7 @@ def chosen_log_probs(logits: Array, action: Array) -> Array:
 
 def fit_base(config: ml_collections.ConfigDict, key: Array) -> tuple[PyTree, Metrics]:
   """Clones the expert; returns the base model's weights and its loss on fresh demonstrations."""
-  base, _ = make_models(config)
+  base = make_models(config)[0]
   init_key, fit_key, test_key = jax.random.split(key, 3)
 
   def loss(params, keys):
@@ -118,24 +118,26 @@ def fit_base(config: ml_collections.ConfigDict, key: Array) -> tuple[PyTree, Met
   return params, {"base_nll": loss(params, jax.random.split(test_key, config.measured))}
 
 
+def controlled(base, meta, base_params: PyTree, params: PyTree, shown: Trajectory,
+               noise: Array) -> tuple[internal.Discovery, Array]:
+  """Runs the metacontroller over one demonstration `[T]`: what it made of it, and the log-probabilities under control."""
+  base_params = jax.lax.stop_gradient(base_params)  # its weights, not its activations
+  residual = base.apply(base_params, shown.observation, method="read")
+  found = internal.discover(meta, params, residual, shown.mask, noise)
+  return found, chosen_log_probs(base.apply(base_params, found.residual, method="write"), shown.action)
+
+
 def discover(config: ml_collections.ConfigDict, base_params: PyTree, alpha: Array | float,
              key: Array) -> tuple[PyTree, Metrics]:
   """Fits a metacontroller to the frozen base model; returns its weights and what fresh demonstrations say of it."""
   base, meta = make_models(config)
-  base_params = jax.lax.stop_gradient(base_params)  # its weights, not its activations
   init_key, fit_key, test_key = jax.random.split(key, 3)
-
-  def one(params, shown, key):
-    """Runs one demonstration: what was discovered, and the actions' log-probabilities under control."""
-    noise = jax.random.normal(key, (config.demo_horizon, meta.code))
-    residual = base.apply(base_params, shown.observation, method="read")
-    found = internal.discover(meta, params, residual, shown.mask, noise)
-    return found, chosen_log_probs(base.apply(base_params, found.residual, method="write"), shown.action)
 
   def run(params, keys):
     shown = demonstrations(keys, config.demo_horizon)
-    noise_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-    return shown, *jax.vmap(functools.partial(one, params))(shown, noise_keys)
+    draw = lambda key: jax.random.normal(jax.random.fold_in(key, 1), (config.demo_horizon, meta.code))
+    own = functools.partial(controlled, base, meta, base_params, params)
+    return shown, *jax.vmap(own)(shown, jax.vmap(draw)(keys))
 
   def loss(params, keys):
     shown, found, log_probs = run(params, keys)
