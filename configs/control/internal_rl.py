@@ -67,13 +67,13 @@ STUDY = dict(seeds=(200, 201), batch=2)
 CLAIM = results.Claim(
     paper="Internal RL",
     arxiv="2512.20605",
-    statement="A policy over codes that switch with the subgoals, inside of a frozen autoregressive model, learns from a "
-              "sparse reward where token-level fine-tuning stays near 0.",
+    statement="A policy over codes that switch with the subgoals, inside of a frozen autoregressive model, learns from "
+              "a sparse reward where token-level fine-tuning stays near 0.",
     metric="tail:success",
     method="internal",
     baselines=("token level",),
-    rule="success of the training episodes over the last tenth of the updates, internal RL minus token-level GRPO, paired "
-         "by seed, and F1 of the switches against the subgoals (tolerance 1): reproduced if the mean difference is at "
+    rule="success of the training episodes over the last tenth of the updates, internal RL minus token-level GRPO, "
+         "paired by seed, and F1 of the switches against the subgoals (tolerance 1): reproduced if the mean difference is at "
          "least 0.3 with its 95 % bootstrap interval above 0.1 and the mean F1 is at least 0.7; not reproduced if the "
          "difference is at most 0.1 or F1 is below 0.5; else inconclusive",
     margin=0.1,

@@ -56,7 +56,8 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
       preparation="base model and discovery of codes")
 
 
-def make_models(config: ml_collections.ConfigDict) -> tuple[metacontroller.ControlledGRU, metacontroller.Metacontroller]:
+def make_models(
+    config: ml_collections.ConfigDict) -> tuple[metacontroller.ControlledGRU, metacontroller.Metacontroller]:
   """Makes the base model and its metacontroller."""
   return (metacontroller.ControlledGRU(config.dim, pinpad.NUM_ACTIONS),
           metacontroller.Metacontroller(config.dim, **config.meta))
@@ -120,7 +121,7 @@ def fit_base(config: ml_collections.ConfigDict, key: Array) -> tuple[PyTree, Met
 
 def controlled(base, meta, base_params: PyTree, params: PyTree, shown: Trajectory,
                noise: Array) -> tuple[internal.Discovery, Array]:
-  """Runs the metacontroller over one demonstration `[T]`: what it made of it, and the log-probabilities under control."""
+  """Runs the metacontroller over one demonstration `[T]`; returns its discovery and the actions' log-probabilities."""
   base_params = jax.lax.stop_gradient(base_params)  # its weights, not its activations
   residual = base.apply(base_params, shown.observation, method="read")
   found = internal.discover(meta, params, residual, shown.mask, noise)
@@ -156,8 +157,9 @@ def alignment(shown: Trajectory, found: internal.Discovery, log_probs: Array) ->
   later = shown.mask.at[:, 0].set(0)
   f1 = jax.vmap(functools.partial(segments.switch_f1, tolerance=1))(switch, boundary, later)
   divergence = jax.vmap(jax.vmap(losses.gaussian_kl))(found.mean, found.log_var)
-  return {"f1": stats.masked_mean(f1, jnp.any(boundary * later > 0, 1)), "nll": -stats.masked_mean(log_probs, shown.mask),
-          "switch_rate": stats.masked_mean(switch, shown.mask), "kl": stats.masked_mean(divergence, shown.mask)}
+  mean = lambda values: stats.masked_mean(values, shown.mask)
+  return {"f1": stats.masked_mean(f1, jnp.any(boundary * later > 0, 1)), "nll": -mean(log_probs),
+          "switch_rate": mean(switch), "kl": mean(divergence)}
 
 
 def make_study(config: ml_collections.ConfigDict) -> Callable[[Array], Metrics]:

@@ -21,6 +21,9 @@ from rlcore.policies.flow import ode_sample
 from rlcore.policies.flow import sigma_schedule
 from rlcore.policies.flow import tree_log_probs
 from rlcore.policies.flow import tree_rollout
+from rlcore.policies.internal import discover
+from rlcore.policies.internal import make_internal_agent
+from rlcore.policies.internal import make_recurrent_agent
 from rlcore.policies.log_probs import token_log_probs
 from rlcore.policies.multi_turn import make_token_agent
 from rlcore.policies.sampling import sample
@@ -33,6 +36,7 @@ __all__ = (
     "branching_rollout",
     "categorical_scores",
     "DenoisingTree",
+    "discover",
     "edges_to_paths",
     "flow_sde_mean_std",
     "gaussian_log_prob",
@@ -42,6 +46,8 @@ __all__ = (
     "interpolate",
     "make_actor_critic",
     "make_host_branch",
+    "make_internal_agent",
+    "make_recurrent_agent",
     "make_token_agent",
     "ode_sample",
     "rollout",

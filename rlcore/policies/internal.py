@@ -93,7 +93,8 @@ def make_internal_agent(
   def init(key):
     keys = jax.random.split(key, 3)
     residual = jnp.zeros((1, base.size))
-    return {"policy": policy.init(keys[0], residual), "base": base.init(keys[1], jnp.zeros((1, world.observation_size))),
+    observation = jnp.zeros((1, world.observation_size))
+    return {"policy": policy.init(keys[0], residual), "base": base.init(keys[1], observation),
             "meta": meta.init(keys[2], residual, jnp.ones(1))}
 
   def rollout(params, key, instance):
