@@ -29,6 +29,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.dim = 64  # of the base model's layers, and of the residual between them
   config.meta = ml_collections.ConfigDict(dict(code=8, rank=4, hidden=32))
   config.demo_horizon = 16
+  config.random_ways = True  # of the expert; False takes the same of the shortest ways every time
   config.measured = 512  # fresh demonstrations for what is reported of base model and discovery
   config.fit_base = ml_collections.ConfigDict(dict(steps=2000, batch_size=64, lr=2e-3))
   config.fit_meta = ml_collections.ConfigDict(dict(steps=2000, batch_size=64, lr=2e-3))

@@ -78,13 +78,14 @@ def describe(raw, paid, episodes: Trajectory, advantage: Array) -> Metrics:
           "chosen": stats.masked_mean(episodes.info.get("switch", episodes.mask), episodes.mask)}
 
 
-def demonstrations(keys: Array, horizon: int) -> Trajectory:
-  """Lets the expert do a two-colour task for each of `[N]` keys: `[N, horizon]`."""
-  world = pinpad.make_pinpad(horizon=horizon)
+def demonstrations(config: ml_collections.ConfigDict, keys: Array) -> Trajectory:
+  """Lets the expert do a two-colour task for each of `[N]` keys: `[N, T]`."""
+  world = pinpad.make_pinpad(horizon=config.demo_horizon)
+  script = functools.partial(pinpad.demonstrator, random_ways=config.random_ways)
 
   def one(key):
     task_key, play_key = jax.random.split(key)
-    return actor_critic.scripted_rollout(world, pinpad.demonstrator, play_key, pinpad.draw_pinpad_task(task_key))
+    return actor_critic.scripted_rollout(world, script, play_key, pinpad.draw_pinpad_task(task_key))
 
   return jax.vmap(one)(keys)
 
@@ -110,7 +111,7 @@ def fit_base(config: ml_collections.ConfigDict, key: Array) -> tuple[PyTree, Met
   init_key, fit_key, test_key = jax.random.split(key, 3)
 
   def loss(params, keys):
-    shown = demonstrations(keys, config.demo_horizon)
+    shown = demonstrations(config, keys)
     logits = jax.vmap(functools.partial(base.apply, params))(shown.observation)
     return -stats.masked_mean(jax.vmap(chosen_log_probs)(logits, shown.action), shown.mask)
 
@@ -135,7 +136,7 @@ def discover(config: ml_collections.ConfigDict, base_params: PyTree, alpha: Arra
   init_key, fit_key, test_key = jax.random.split(key, 3)
 
   def run(params, keys):
-    shown = demonstrations(keys, config.demo_horizon)
+    shown = demonstrations(config, keys)
     draw = lambda key: jax.random.normal(jax.random.fold_in(key, 1), (config.demo_horizon, meta.code))
     own = functools.partial(controlled, base, meta, base_params, params)
     return shown, *jax.vmap(own)(shown, jax.vmap(draw)(keys))

@@ -154,14 +154,17 @@ def draw_pinpad_task(key: Array, order: Array | None = None) -> PinpadTask:
   return PinpadTask(jnp.asarray(order, jnp.int32), start.astype(jnp.int32))
 
 
-def demonstrator(key: Array, state: PinpadState, task: PinpadTask, *, noise: float = 0.05) -> Array:
-  """Acts as an expert that knows the order: a random one of the moves that shorten the way to the colour that is due.
+def demonstrator(
+    key: Array, state: PinpadState, task: PinpadTask, *, noise: float = 0.05, random_ways: bool = True) -> Array:
+  """Acts as an expert that knows the order: takes one of the moves that shorten the way to the colour that is due.
 
   Args:
     key: PRNG key.
     state: where the episode stands.
     task: the instance.
     noise: probability of a uniform action instead, which stays where it would step on a wrong colour.
+    random_ways: static; draws among the moves that shorten the way. False takes the first in the order of `MOVES`, so
+      that only the noise is left to chance.
 
   Returns:
     int32 action.
@@ -170,7 +173,7 @@ def demonstrator(key: Array, state: PinpadState, task: PinpadTask, *, noise: flo
   due, after = _due(state, task), jnp.asarray(_successors())[state.cell]
   distance = jnp.asarray(_distances())[due, state.last]
   good = distance[after] < distance[state.cell]
-  move = jax.random.categorical(move_key, jnp.where(good, 0.0, -jnp.inf))
+  move = jax.random.categorical(move_key, jnp.where(good, 0.0, -jnp.inf)) if random_ways else jnp.argmax(good)
   uniform = jax.random.randint(random_key, (), 0, NUM_ACTIONS)
   colour = jnp.asarray(_colours())[after[uniform]]
   wrong = (colour != NONE) & (colour != due) & (colour != state.last)

@@ -12,6 +12,7 @@ from configs.control import internal_rl as config_file
 from experiments.control import internal_rl
 from rlcore.policies import internal
 from rlcore.training import sweep
+from rlcore.types import Trajectory
 
 _jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles faster
 
@@ -64,7 +65,7 @@ def test_the_discovery_differentiates_through_the_frozen_model():
   """The gradient of the controlled log-likelihood reaches the metacontroller and stops before the base weights."""
   config = config_file.get_config("smoke")
   base, meta = internal_rl.make_models(config)
-  shown = jax.tree.map(lambda x: x[0], _jit(functools.partial(internal_rl.demonstrations, horizon=config.demo_horizon))(
+  shown = jax.tree.map(lambda x: x[0], _jit(functools.partial(internal_rl.demonstrations, config))(
       jax.random.split(jax.random.key(0), 1)))
   params = {"base": base.init(jax.random.key(1), shown.observation),
             "meta": meta.init(jax.random.key(2), jnp.zeros((1, config.dim)), jnp.ones(1))}
@@ -83,8 +84,8 @@ def test_alignment_compares_with_the_steps_after_a_collection():
 
   def align(beta):
     found = internal.Discovery(None, jnp.zeros((3, 6, 2)), jnp.zeros((3, 6, 2)), beta, None)
-    shown = internal_rl.demonstrations(jax.random.split(jax.random.key(0), 3), 6).replace(
-        info={"collected": jnp.asarray(collected)}, mask=jnp.asarray(mask))
+    zero = jnp.zeros((3, 6))
+    shown = Trajectory(zero, zero, zero, zero, zero, zero, zero, jnp.asarray(mask), {"collected": jnp.asarray(collected)})
     return internal_rl.alignment(shown, found, jnp.full((3, 6), -2.0))
 
   good, late = align(jnp.asarray(beta[0])), align(jnp.asarray(beta[1]))
