@@ -66,7 +66,7 @@ def test_every_step_equals_the_simulation():
   step, draw = jax.jit(world.step), jax.jit(pinpad.draw_pinpad_task)
   seen = collections.Counter()
   for i in range(40):
-    order = np.array([0, 2, 1]) if i % 2 else rng.permutation(4)[:3]
+    order = np.array([0, 2]) if i % 2 else rng.permutation(4)[:2]
     task = draw(jax.random.key(i), order)
     assert int(task.start) in (6, 7, 8, 11, 12, 13, 16, 17, 18)
     observation, state = world.reset(jax.random.key(0), task)
@@ -75,12 +75,12 @@ def test_every_step_equals_the_simulation():
       np.testing.assert_array_equal(observation, simulation.observe())
       good = [a for a in range(5) if not simulation.is_wrong(simulation.target(a))]
       near = min(good, key=lambda a: _after(simulation, a))
-      action = near if rng.random() < 0.7 else rng.integers(5)
+      action = near if rng.random() < (0.4, 0.95)[i // 2 % 2] else rng.integers(5)
       observation, state, reward, done, truncated, info = step(jax.random.key(0), state, action, task)
       want = simulation.act(action)
       assert (float(reward), bool(done), bool(info["collected"])) == want and not truncated
       seen["success" if reward else "late" if done and simulation.time == HORIZON else "wrong" if done else "on"] += 1
-  assert min(seen[name] for name in ("success", "late", "wrong", "on")) >= 3
+  assert min(seen[name] for name in ("success", "late", "wrong", "on")) >= 2
 
 
 def _after(simulation, action):

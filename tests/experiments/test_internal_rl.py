@@ -67,11 +67,11 @@ def test_the_discovery_differentiates_through_the_frozen_model():
   base, meta = internal_rl.make_models(config)
   shown = jax.tree.map(lambda x: x[0], _jit(functools.partial(internal_rl.demonstrations, config))(
       jax.random.split(jax.random.key(0), 1)))
-  params = {"base": base.init(jax.random.key(1), shown.observation),
-            "meta": meta.init(jax.random.key(2), jnp.zeros((1, config.dim)), jnp.ones(1))}
+  params = {"base": _jit(base.init)(jax.random.key(1), shown.observation),
+            "meta": _jit(meta.init)(jax.random.key(2), jnp.zeros((1, config.dim)), jnp.ones(1))}
   noise = jnp.ones((config.demo_horizon, meta.code))
-  gradient = jax.grad(lambda params: jnp.sum(
-      internal_rl.controlled(base, meta, params["base"], params["meta"], shown, noise)[1]))(params)
+  gradient = _jit(jax.grad(lambda params: jnp.sum(
+      internal_rl.controlled(base, meta, params["base"], params["meta"], shown, noise)[1])))(params)
   assert all(not np.any(x) for x in jax.tree.leaves(gradient["base"]))
   assert np.any(gradient["meta"]["params"]["decoder"]["kernel"])
 
@@ -85,7 +85,8 @@ def test_alignment_compares_with_the_steps_after_a_collection():
   def align(beta):
     found = internal.Discovery(None, jnp.zeros((3, 6, 2)), jnp.zeros((3, 6, 2)), beta, None)
     zero = jnp.zeros((3, 6))
-    shown = Trajectory(zero, zero, zero, zero, zero, zero, zero, jnp.asarray(mask), {"collected": jnp.asarray(collected)})
+    shown = Trajectory(zero, zero, zero, zero, zero, zero, zero, jnp.asarray(mask),
+                       info={"collected": jnp.asarray(collected)})
     return internal_rl.alignment(shown, found, jnp.full((3, 6), -2.0))
 
   good, late = align(jnp.asarray(beta[0])), align(jnp.asarray(beta[1]))

@@ -30,7 +30,7 @@ def _loud(params, key):
 @pytest.fixture(scope="module")
 def params():
   agent = internal.make_internal_agent(WORLD, BASE, META, POLICY)
-  start = agent.init(jax.random.key(0))
+  start = _jit(agent.init)(jax.random.key(0))
   quiet = POLICY.apply(start["policy"], jnp.ones((T, D)))
   np.testing.assert_array_equal(quiet[0], 0)  # it starts at N(0, I)
   np.testing.assert_array_equal(quiet[1], 0)
@@ -52,7 +52,7 @@ def test_a_layer_equals_a_loop_and_skips_what_is_masked():
   layer = metacontroller.GRU(4)
   rng, mask = np.random.default_rng(1), np.array([1, 1, 0, 1, 0, 0])
   inputs = rng.normal(size=(T, D)).astype(np.float32)
-  weights = _loud(layer.init(jax.random.key(0), inputs), jax.random.key(1))
+  weights = _loud(_jit(layer.init)(jax.random.key(0), inputs), jax.random.key(1))
   own = {name: np.asarray(x) for name, x in weights["params"].items() if name != "input"}
   kernel, bias = (np.asarray(weights["params"]["input"][name]) for name in ("kernel", "bias"))
   for reverse in (False, True):
@@ -125,15 +125,15 @@ def test_an_episode_records_what_its_update_reads(params, every_step):
 
 def test_only_the_policy_gets_a_gradient(params):
   agent = internal.make_internal_agent(WORLD, BASE, META, POLICY)
-  episode = agent.rollout(params, jax.random.key(0), TASK)
-  gradient = jax.grad(lambda params: agent.score(params, episode).log_probs.sum())(params)
+  episode = _jit(agent.rollout)(params, jax.random.key(0), TASK)
+  gradient = _jit(jax.grad(lambda params: agent.score(params, episode).log_probs.sum()))(params)
   largest = {name: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(part)) for name, part in gradient.items()}
   assert largest["policy"] > 0 and largest["base"] == largest["meta"] == 0
 
 
 def test_a_recurrent_policy_scores_what_it_drew():
   agent = internal.make_recurrent_agent(WORLD, BASE)
-  params = _loud(agent.init(jax.random.key(0)), jax.random.key(1))
+  params = _loud(_jit(agent.init)(jax.random.key(0)), jax.random.key(1))
   episodes = _jit(jax.vmap(agent.rollout, (None, 0, None)))(params, jax.random.split(jax.random.key(0), 8), TASK)
   scores = _jit(jax.vmap(agent.score, (None, 0)))(params, episodes)
   np.testing.assert_allclose(scores.log_probs * episodes.mask, episodes.log_prob_old, atol=1e-5)
