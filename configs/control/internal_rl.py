@@ -3,7 +3,24 @@
     python -m experiments.run --config=configs/control/internal_rl.py              one run of internal RL
     python -m experiments.reproduce --config=configs/control/internal_rl.py        the comparison and its verdict
 
-TODO
+The base model and the metacontroller are fitted once a seed, inside `init`, and shared by the arms: `internal` (a code
+is chosen where the switch opens), `codes at every step`, `random codes` (`internal` without learning) and `token level`
+(GRPO on all weights of the base model). The last is a program of its own: it differentiates the base model through whole
+episodes, about twice the price of an update of the others, and needs no metacontroller, so that its F1 is not a number.
+Every arm chooses its learning rate on seeds 100-101 and is judged on seeds 0-4. The study fits the metacontroller
+without a bottleneck (alpha 0), and with an expert that takes the same of the shortest ways every time.
+
+What was cut: the fits take 2000 steps of 64 demonstrations at 2e-3 (3000 of 128 at 1e-3), the task lasts 32 steps, 8 a
+colour (40), and 200 updates (300); "updates to 50 %" is by a running mean of 5. The learning rate of `random codes`
+means nothing.
+
+What is known of the discovery before the run that decides, from seed 10 alone and none of it by success: the switches do
+not become sparse. With the settings of the miniature (alpha 0.1, 3000 steps of 128) every step switches (F1 0.52, beta
+0.92 at boundaries and 0.87 elsewhere) and the controlled model's loss is 0.12 nats a step, below what goals alone could
+explain: the codes spell out which of the shortest ways the expert draws, step by step. At alpha 0.3 and above a
+metacontroller that starts anew finds nothing within 2000 steps of 32 (KL 0). One that starts from that of alpha 0.1
+switches at every step still, after 1000 steps at 0.3 or 0.5 (F1 0.53). No alpha of the grid passed, so alpha stays what
+the miniature says.
 """
 
 import ml_collections
@@ -46,7 +63,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.every_step = 0.0  # 1 chooses a code at every step
   config.token_level = False  # True trains the base model itself, without codes
 
-  config.study = ml_collections.ConfigDict(dict(alphas=(0.0,)))
+  config.study = ml_collections.ConfigDict(dict(cases=(  # name, alpha, random_ways
+      ("alpha 0", 0.0, True), ("fixed ways", 0.1, False))))
 
   if arg == "smoke":
     config.steps = config.log_every = config.checkpoint_every = 2
@@ -94,7 +112,8 @@ def verdict(result) -> tuple[str, str]:
           f"{mean('codes at every step', CLAIM.metric):.3f}, random codes {mean('random codes', CLAIM.metric):.3f}; F1 "
           f"of the switches {f1:.2f} at a rate of {mean('internal', 'last:eval/switch_rate'):.2f}")
   if result["study"]:
-    told += f", without the bottleneck {np.mean(result['study']['metrics']['alpha 0/f1']):.2f}"
+    study = {name: np.mean(values) for name, values in result["study"]["metrics"].items()}
+    told += f", without the bottleneck {study['alpha 0/f1']:.2f}, with fixed ways {study['fixed ways/f1']:.2f}"
   if gain.mean <= 0.1 or f1 < 0.5:
     return "not reproduced", told
   return ("reproduced" if gain.mean >= 0.3 and gain.low > 0.1 and f1 >= 0.7 else "inconclusive"), told

@@ -164,12 +164,17 @@ def alignment(shown: Trajectory, found: internal.Discovery, log_probs: Array) ->
 
 
 def make_study(config: ml_collections.ConfigDict) -> Callable[[Array], Metrics]:
-  """Builds the discovery at other weights of the bottleneck, `config.study.alphas`, on one base model a key."""
+  """Builds the discovery in other cases: `config.study.cases` has of each its name, alpha, and the expert's ways."""
   def study(key: Array) -> Metrics:
     base_key, meta_key = jax.random.split(key)
-    params, metrics = fit_base(config, base_key)
-    found = jax.lax.map(lambda alpha: discover(config, params, alpha, meta_key)[1], jnp.array(config.study.alphas))
-    return metrics | {f"alpha {alpha:g}/{name}": values[i] for name, values in found.items()
-                      for i, alpha in enumerate(config.study.alphas)}
+    metrics = {}
+    for name, alpha, random_ways in config.study.cases:
+      own = config.copy_and_resolve_references()
+      with own.unlocked():
+        own.random_ways = random_ways
+      params, measured = fit_base(own, base_key)
+      measured |= discover(own, params, alpha, meta_key)[1]
+      metrics |= {f"{name}/{key}": value for key, value in measured.items()}
+    return metrics
 
   return study
