@@ -5,22 +5,24 @@
 
 The base model and the metacontroller are fitted once a seed, inside `init`, and shared by the arms: `internal` (a code
 is chosen where the switch opens), `codes at every step`, `random codes` (`internal` without learning) and `token level`
-(GRPO on all weights of the base model). The last is a program of its own: it differentiates the base model through whole
-episodes, about twice the price of an update of the others, and needs no metacontroller, so that its F1 is not a number.
+(GRPO on all weights of the base model). The last is a program of its own: it differentiates the base model through
+whole episodes, which costs more than the update of the others, and needs no metacontroller, so that its F1 is NaN.
 Every arm chooses its learning rate on seeds 100-101 and is judged on seeds 0-4. The study fits the metacontroller
 without a bottleneck (alpha 0), and with an expert that takes the same of the shortest ways every time.
 
 What was cut: the fits take 2000 steps of 64 demonstrations at 2e-3 (3000 of 128 at 1e-3), the task lasts 32 steps, 8 a
-colour (40), and 200 updates (300); "updates to 50 %" is by a running mean of 5. The learning rate of `random codes`
+colour (40), and 150 updates (300); "updates to 50 %" is by a running mean of 5. The learning rate of `random codes`
 means nothing.
 
-What is known of the discovery before the run that decides, from seed 10 alone and none of it by success: the switches do
-not become sparse. With the settings of the miniature (alpha 0.1, 3000 steps of 128) every step switches (F1 0.52, beta
-0.92 at boundaries and 0.87 elsewhere) and the controlled model's loss is 0.12 nats a step, below what goals alone could
-explain: the codes spell out which of the shortest ways the expert draws, step by step. At alpha 0.3 and above a
-metacontroller that starts anew finds nothing within 2000 steps of 32 (KL 0). One that starts from that of alpha 0.1
-switches at every step still, after 1000 steps at 0.3 or 0.5 (F1 0.53). No alpha of the grid passed, so alpha stays what
-the miniature says.
+What is known of the discovery before the run that decides, from seed 10 alone and none of it by success: the switches
+do not become sparse. With the settings of the miniature (alpha 0.1, 3000 steps of 128) every step switches (F1 0.52,
+beta 0.92 at boundaries and 0.87 elsewhere) and the controlled model's loss is 0.12 nats a step, below what goals alone
+could explain: the codes spell out which of the shortest ways the expert draws, step by step. At alpha 0.3 and above a
+metacontroller that starts anew finds nothing within 2000 steps of 32 (KL 0). With fixed ways, 1500 steps of 32 are too
+few to tell: at 0.1 one code, drawn at the first step, is held to the end (KL 0.47 a step, F1 0). One that starts from
+that of alpha 0.1 switches at every step still, after 1000 steps at 0.3 or 0.5 (F1 0.53). No alpha of the grid passed,
+so alpha stays what the miniature says. One run of 10 updates (seed 10, fixed ways, 1e-3) was made for its time: token
+level came to a mean success of 0.18, internal RL to 0.002.
 """
 
 import ml_collections
@@ -36,10 +38,10 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.experiment = "experiments.control.internal_rl"
   config.seed = 0
-  config.steps = 200
-  config.log_every = 20
+  config.steps = 150
+  config.log_every = 15
   config.eval_every = 0
-  config.checkpoint_every = 200
+  config.checkpoint_every = 150
   config.max_nonfinite = 5
   config.progress_metric = "success"
 
@@ -91,10 +93,10 @@ CLAIM = results.Claim(
     metric="tail:success",
     method="internal",
     baselines=("token level",),
-    rule="success of the training episodes over the last tenth of the updates, internal RL minus token-level GRPO, "
-         "paired by seed, and F1 of the switches against the subgoals (tolerance 1): reproduced if the mean difference is at "
-         "least 0.3 with its 95 % bootstrap interval above 0.1 and the mean F1 is at least 0.7; not reproduced if the "
-         "difference is at most 0.1 or F1 is below 0.5; else inconclusive",
+    rule="success of the training episodes over the last tenth of the updates, internal RL minus token-level "
+         "GRPO, paired by seed, and F1 of the switches against the subgoals (tolerance 1): reproduced if the "
+         "mean difference is at least 0.3 with its 95 % bootstrap interval above 0.1 and the mean F1 is at "
+         "least 0.7; not reproduced if the difference is at most 0.1 or F1 is below 0.5; else inconclusive",
     margin=0.1,
     seeds=tuple(range(5)),
     also=("to0.5:success", "mean:success", "tail:collected", "tail:chosen", "tail:episode_length", "last:eval/f1",
