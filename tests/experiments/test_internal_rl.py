@@ -50,6 +50,7 @@ def test_what_learns_is_the_policy_over_codes(smoke):
   assert _same(after.params, state.params) and metrics["chosen"] < 1
 
 
+@pytest.mark.slow
 def test_the_token_level_arm_moves_the_same_base_model(smoke):
   """A seed's base model is that of the other arms, up to the rounding of another program."""
   config = sweep.apply_overrides(config_file.get_config("smoke"), config_file.ARMS["token level"])
@@ -61,6 +62,7 @@ def test_the_token_level_arm_moves_the_same_base_model(smoke):
   assert jax.tree.structure(after) == jax.tree.structure(state) and "success" in metrics
 
 
+@pytest.mark.slow
 def test_the_discovery_differentiates_through_the_frozen_model():
   """The gradient of the controlled log-likelihood reaches the metacontroller and stops before the base weights."""
   config = config_file.get_config("smoke")
@@ -82,6 +84,7 @@ def test_alignment_compares_with_the_steps_after_a_collection():
   collected[:, 2], mask = 1, np.ones((3, 6))
   mask[1, 3:] = mask[2, 4:] = 0  # the second episode ends with its collection; it has no boundary
 
+  @_jit
   def align(beta):
     found = internal.Discovery(None, jnp.zeros((3, 6, 2)), jnp.zeros((3, 6, 2)), beta, None)
     zero = jnp.zeros((3, 6))
