@@ -9,17 +9,24 @@ from rlcore.models.decoder import unstack_layers
 from rlcore.models.flow import make_velocity_mlp
 from rlcore.models.heads import init_value_head
 from rlcore.models.heads import value_head
+from rlcore.models.metacontroller import CodePolicy
+from rlcore.models.metacontroller import ControlledGRU
+from rlcore.models.metacontroller import GRU
+from rlcore.models.metacontroller import Metacontroller
 from rlcore.models.mlp import MLP
 from rlcore.models.recurrent import GRUConfig
 from rlcore.models.recurrent import GRUNetwork
 from rlcore.models.recurrent import make_gru
 from rlcore.models.recurrent import make_gru_network
-from rlcore.models.residual import make_residual_hook
 from rlcore.models.residual import ResidualHook
+from rlcore.models.residual import make_residual_hook
 
 __all__ = (
     "AutoEncoder",
+    "CodePolicy",
+    "ControlledGRU",
     "DecoderConfig",
+    "GRU",
     "GRUConfig",
     "GRUNetwork",
     "init_value_head",
@@ -29,6 +36,7 @@ __all__ = (
     "make_residual_hook",
     "make_velocity_mlp",
     "memory_window_mask",
+    "Metacontroller",
     "MLP",
     "ResidualHook",
     "stack_layers",

@@ -57,7 +57,7 @@ def _inputs(params: PyTree, tokens: Array, prompt: Array, positions: Array) -> A
   return x @ params["input"] + params["input_bias"]
 
 
-def _advance(params: PyTree, state: Array, inputs: Array) -> Array:
+def advance(params: PyTree, state: Array, inputs: Array) -> Array:
   """Moves the state `[..., D]` by one token: reset gate, update gate, candidate."""
   reset_in, update_in, new_in = jnp.split(inputs, 3, -1)
   reset_h, update_h, new_h = jnp.split(state @ params["state"], 3, -1)
@@ -86,7 +86,7 @@ def hidden(config: GRUConfig, params: PyTree, tokens: Array, mask: Array) -> Arr
 
   def step(state, place):
     inputs, counted = place
-    state = jnp.where(counted[:, None], _advance(params, state, inputs), state)
+    state = jnp.where(counted[:, None], advance(params, state, inputs), state)
     return state, state
 
   start = jnp.zeros_like(inputs[:, 0, :config.dim])
@@ -121,7 +121,7 @@ def step(config: GRUConfig, params: PyTree, cache: PyTree, tokens: Array, index:
   del config
   positions = jnp.sum(cache["counted"], -1, dtype=jnp.int32, keepdims=True) + index
   inputs = _inputs(params, tokens, cache["prompt"][:, None], positions)
-  state = jnp.where(tokens[..., None] >= 0, _advance(params, cache["state"], inputs), cache["state"])
+  state = jnp.where(tokens[..., None] >= 0, advance(params, cache["state"], inputs), cache["state"])
   return state, cache | {"state": state}
 
 

@@ -4,20 +4,20 @@ from rlcore.policies.actor_critic import categorical_scores
 from rlcore.policies.actor_critic import make_actor_critic
 from rlcore.policies.actor_critic import rollout
 from rlcore.policies.actor_critic import scripted_rollout
+from rlcore.policies.bandits import RememberingPolicy
 from rlcore.policies.bandits import epsilon_greedy
 from rlcore.policies.bandits import gaussian_posterior
 from rlcore.policies.bandits import make_epsilon_greedy
 from rlcore.policies.bandits import make_thompson_sampling
 from rlcore.policies.bandits import remembering_rollout
-from rlcore.policies.bandits import RememberingPolicy
 from rlcore.policies.branching import branch
 from rlcore.policies.branching import make_host_branch
 from rlcore.policies.controller import apply_controller
 from rlcore.policies.controller import gaussian_log_prob
 from rlcore.policies.controller import harden_switch
 from rlcore.policies.controller import temporal_integration
-from rlcore.policies.flow import branch_noise
 from rlcore.policies.flow import DenoisingTree
+from rlcore.policies.flow import branch_noise
 from rlcore.policies.flow import edges_to_paths
 from rlcore.policies.flow import flow_sde_mean_std
 from rlcore.policies.flow import gaussian_step_log_prob
@@ -26,6 +26,9 @@ from rlcore.policies.flow import ode_sample
 from rlcore.policies.flow import sigma_schedule
 from rlcore.policies.flow import tree_log_probs
 from rlcore.policies.flow import tree_rollout
+from rlcore.policies.internal import discover
+from rlcore.policies.internal import make_internal_agent
+from rlcore.policies.internal import make_recurrent_agent
 from rlcore.policies.log_probs import token_log_probs
 from rlcore.policies.multi_turn import make_token_agent
 from rlcore.policies.sampling import sample
@@ -39,6 +42,7 @@ __all__ = (
     "branching_rollout",
     "categorical_scores",
     "DenoisingTree",
+    "discover",
     "edges_to_paths",
     "epsilon_greedy",
     "flow_sde_mean_std",
@@ -50,6 +54,8 @@ __all__ = (
     "make_actor_critic",
     "make_epsilon_greedy",
     "make_host_branch",
+    "make_internal_agent",
+    "make_recurrent_agent",
     "make_stream_policy",
     "make_thompson_sampling",
     "make_token_agent",
