@@ -189,7 +189,7 @@ def make_gru_network(input_size: int, dim: int, output_size: int) -> GRUNetwork:
     return weights | {name: jnp.zeros(width) for name, width in biases.items()}
 
   def step(params, state, inputs):
-    state = _advance(params, state, inputs @ params["input"] + params["input_bias"])
+    state = advance(params, state, inputs @ params["input"] + params["input_bias"])
     return state, state @ params["output"] + params["output_bias"]
 
   return GRUNetwork(init, jnp.zeros(dim), step)

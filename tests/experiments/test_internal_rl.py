@@ -38,6 +38,7 @@ def smoke():
   return _jit(internal_rl.make_experiment(config).init)(jax.random.key(0)), update
 
 
+@pytest.mark.slow
 def test_what_learns_is_the_policy_over_codes(smoke):
   state, update = smoke
   assert {"f1", "switch_rate", "base_nll"} <= set(state.reward_state)
