@@ -15,7 +15,7 @@ the curve of the score) and is judged on seeds 10-14; the miniature's prototype 
 Of the proposal's three parts this is the first alone: G4RL and the similarity of task graphs are left out, their
 functions are in the library. What differs from the miniature: the learning rate is chosen, not 3e-3; the final score is
 that of the last 40 updates, not 20; 1.2 is to be reached by the mean of 5 updates, not 10. All four arms are one
-program, so the sampled values read the scores of their prefixes from the table of all 64: alone they would ask 28 times.
+program, so the sampled values read the scores of their prefixes from the table of all 64: alone they ask 28 times.
 
 This experiment has not run yet.
 """
@@ -106,8 +106,8 @@ def verdict(result) -> tuple[str, str]:
   each = "; ".join(
       f"{arm} {mean(arm, 'mean:reward'):.3f}, {mean(arm, 'tail:reward'):.2f}, {mean(arm, 'to1.2:reward'):.0f}, "
       f"{mean(arm, 'mean:calls'):.0f}" for arm in arms)
-  told = (f"area {area.mean():+.3f}, less 2 standard errors {least:+.3f}; final score {final:+.3f}; 1.2 in {share:.2f} of "
-          f"the terminal reward's updates; over the uniform split {even.mean:+.3f} [{even.low:+.3f}, {even.high:+.3f}] "
+  told = (f"area {area.mean():+.3f}, less 2 standard errors {least:+.3f}; final score {final:+.3f}; 1.2 in {share:.2f} "
+          f"of the terminal reward's updates; over the uniform split {even.mean:+.3f} [{even.low:+.3f}, {even.high:+.3f}] "
           f"(area, final score, updates to 1.2, scores asked for a response: {each})")
   if not np.isfinite([least, final, share]).all():
     return "inconclusive", f"a run did not end in a number: {told}"
