@@ -107,7 +107,7 @@ def verdict(result) -> tuple[str, str]:
       f"{arm} {mean(arm, 'mean:reward'):.3f}, {mean(arm, 'tail:reward'):.2f}, {mean(arm, 'to1.2:reward'):.0f}, "
       f"{mean(arm, 'mean:calls'):.0f}" for arm in arms)
   told = (f"area {area.mean():+.3f}, less 2 standard errors {least:+.3f}; final score {final:+.3f}; 1.2 in {share:.2f} "
-          f"of the terminal reward's updates; over the uniform split {even.mean:+.3f} [{even.low:+.3f}, {even.high:+.3f}] "
+          f"of the terminal reward's updates; over the even split {even.mean:+.3f} [{even.low:+.3f}, {even.high:+.3f}] "
           f"(area, final score, updates to 1.2, scores asked for a response: {each})")
   if not np.isfinite([least, final, share]).all():
     return "inconclusive", f"a run did not end in a number: {told}"
