@@ -113,10 +113,11 @@ def verdict(result) -> tuple[str, str]:
   fixed = np.ravel(result["study"]["metrics"]["feasible"])
   success, rules = "last:window/success", "last:window/rules"
   starved = np.sum(values("normalised", success) < values(CLAIM.method, success))
-  told = "; ".join(f"{arm}: feasible on {count[arm]} of {len(values(arm, success))} seeds, success "
-                   f"{values(arm, success).mean():.2f}, rules satisfied {values(arm, rules).mean():.2f}" for arm in arms)
-  told += (f"; fixed penalties: {int(fixed.sum())} of {len(fixed)} settings feasible; without bootstrap success is lower "
-           f"on {starved} seeds")
+  told = "; ".join(
+      f"{arm}: feasible on {count[arm]} of {len(values(arm, success))} seeds, success {values(arm, success).mean():.2f}, "
+      f"rules satisfied {values(arm, rules).mean():.2f}" for arm in arms)
+  told += (f"; fixed penalties: {int(fixed.sum())} of {len(fixed)} settings feasible; without bootstrap success is "
+           f"lower on {starved} seeds")
   share = fixed.mean()
   if count[CLAIM.method] <= 1 or share > 0.5:
     return "not reproduced", told

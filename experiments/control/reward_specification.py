@@ -107,14 +107,17 @@ def figure(result: Mapping[str, Any], path: pathlib.Path):
                   title=f"weights of {method}", costs={name: steps(curve) for name, curve in curves.items()},
                   x_label="steps")
   scatter = np.random.default_rng(0).uniform(-0.04, 0.04, 99)  # points of the same share of rules would coincide
-  found = {arm: [entry["values"][f"last:window/{name}"] for name in ("success", "rules")] for arm, entry in arms.items()}
+  ends = ("window/success", "window/rules")
+  found = {arm: [entry["values"][f"last:{name}"] for name in ends] for arm, entry in arms.items()}
   study = result["study"]["metrics"]
-  found["fixed penalties"] = [np.ravel(study[f"window/{name}"]) for name in ("success", "rules")]
+  found["fixed penalties"] = [np.ravel(study[name]) for name in ends]
   for i, (name, (success, rules)) in enumerate(found.items()):
     last.plot(success, rules + scatter[:len(rules)], "x" if i == len(arms) else "o", alpha=0.8, label=name,
               color="0.35" if i == len(arms) else plots.COLOURS[i % len(plots.COLOURS)])
   last.axvline(1 - config["limits"]["success"], color="0.6", linestyle=":")
-  last.set_yticks([0, 0.25, 0.5, 0.75, 1])
+  last.set(xlim=(-0.05, 1.05), ylim=(-0.1, 1.1), yticks=[0, 0.25, 0.5, 0.75, 1])
+  last.tick_params(labelsize=8)
+  last.grid(True, color="0.92")
   last.set_title("the end of every run: feasible is the top right", fontsize=10, loc="left", fontweight="bold")
   last.set_xlabel("success", fontsize=8, color="0.35")
   last.set_ylabel("share of rules satisfied, slightly scattered", fontsize=8, color="0.35")

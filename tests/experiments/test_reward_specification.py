@@ -23,8 +23,8 @@ def _streams():
   for r in range(3):
     ends = rng.integers(0, 3, (7, 4)) * (r < 2)  # 1: reached the goal, 2: out of time
     zero = jnp.zeros((7, 4))
-    yield Stream(zero, zero, jnp.asarray(ends == 1, jnp.float32), 0.99 * jnp.asarray(ends != 1, jnp.float32), zero, zero,
-                 zero, zero + 1, info={"costs": jnp.asarray(rng.random((7, 4, 4)) < 0.4, jnp.float32)},
+    won, costs = (jnp.asarray(x, jnp.float32) for x in (ends == 1, rng.random((7, 4, 4)) < 0.4))
+    yield Stream(zero, zero, won, 0.99 * (1 - won), zero, zero, zero, zero + 1, info={"costs": costs},
                  is_first=zero > 0, truncated=jnp.asarray(ends == 2))
 
 
