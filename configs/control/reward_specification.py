@@ -114,7 +114,8 @@ def verdict(result) -> tuple[str, str]:
   success, rules = "last:window/success", "last:window/rules"
   starved = np.sum(values("normalised", success) < values(CLAIM.method, success))
   told = "; ".join(
-      f"{arm}: feasible on {count[arm]} of {len(values(arm, success))} seeds, success {values(arm, success).mean():.2f}, "
+      f"{arm}: feasible on {count[arm]} of {len(values(arm, success))} seeds, "
+      f"success {values(arm, success).mean():.2f}, "
       f"rules satisfied {values(arm, rules).mean():.2f}" for arm in arms)
   told += (f"; fixed penalties: {int(fixed.sum())} of {len(fixed)} settings feasible; without bootstrap success is "
            f"lower on {starved} seeds")
