@@ -13,6 +13,7 @@ from rlcore.envs.pinpad import draw_pinpad_task
 from rlcore.envs.pinpad import make_pinpad
 from rlcore.envs.proof_steps import make_proof_steps
 from rlcore.envs.random_maze import make_random_maze
+from rlcore.envs.ruled_grid import make_ruled_grid
 from rlcore.envs.text_face import make_text_world
 from rlcore.envs.text_worlds import make_text_corridor
 from rlcore.envs.text_worlds import make_text_hops
@@ -21,5 +22,5 @@ from rlcore.envs.walled_square import make_walled_square
 
 __all__ = ("adapt_gymnax", "chain_tables", "draw_pinpad_task", "draw_quests", "make_bandit_stream", "make_chain",
            "make_corridors", "make_decoy_grid", "make_household", "make_mini_quest", "make_pinpad", "make_proof_steps",
-           "make_random_maze", "make_text_corridor", "make_text_hops", "make_text_household", "make_text_world",
-           "make_walled_square")
+           "make_random_maze", "make_ruled_grid", "make_text_corridor", "make_text_hops", "make_text_household",
+           "make_text_world", "make_walled_square")
