@@ -211,8 +211,7 @@ def ddpg(*, critics: int = 1, policy_period: int | Array = 1, target_noise: Arra
 
   Reference: DDPG, arXiv:1509.02971, with white noise in place of its Ornstein-Uhlenbeck process.
   """
-  return td3(critics=critics, policy_period=policy_period, target_noise=target_noise, **settings) | dict(
-      target_period=policy_period)
+  return td3(critics=critics, policy_period=policy_period, target_noise=target_noise, **settings)
 
 
 def td3(
