@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from rlcore import envs
 from rlcore.training import loop, off_policy, off_policy_settings, replay
 from rlcore.training import state as state_lib
 from rlcore.types import StreamReward, World
