@@ -17,6 +17,13 @@ from rlcore.losses.latents import internal_policy_loss
 from rlcore.losses.matching import connectivity_loss
 from rlcore.losses.matching import flow_matching_loss
 from rlcore.losses.matching import team_predictability_loss
+from rlcore.losses.off_policy import critics_loss
+from rlcore.losses.off_policy import deterministic_policy_loss
+from rlcore.losses.off_policy import double_q_target
+from rlcore.losses.off_policy import sac_policy_loss
+from rlcore.losses.off_policy import sac_target
+from rlcore.losses.off_policy import td3_target
+from rlcore.losses.off_policy import temperature_loss
 from rlcore.losses.policy import cispo_loss
 from rlcore.losses.policy import cispo_policy_loss
 from rlcore.losses.policy import clip_loss
@@ -48,7 +55,10 @@ __all__ = (
     "clip_policy_loss",
     "clipped_surrogate",
     "connectivity_loss",
+    "critics_loss",
+    "deterministic_policy_loss",
     "discovery_loss",
+    "double_q_target",
     "dqn_loss",
     "entropy",
     "flow_matching_loss",
@@ -63,10 +73,14 @@ __all__ = (
     "ranking_loss",
     "reinforce_loss",
     "reinforce_policy_loss",
+    "sac_policy_loss",
+    "sac_target",
     "slate_objective",
     "tabular_inner_jacobians",
     "tabular_inner_update",
+    "td3_target",
     "team_predictability_loss",
+    "temperature_loss",
     "trajectory_dpo_loss",
     "truncated_importance_weights",
     "value_loss",
