@@ -59,7 +59,8 @@ def test_a_judge_says_what_the_choice_is_by():
   agent = policies.make_actor_critic(WORLD, hidden=(8,), zero_policy=True, play=play)
   rows = jax.device_get(jax.jit(agent.rollout)(agent.init(jax.random.key(0)), jax.random.key(3), jnp.int32(0)))
   score, want = rows.info.pop("score"), _play(3, ambition=2.0)  # which chooses by the actions themselves
-  jax.tree.map(np.testing.assert_array_equal, rows.replace(info=None), want.replace(info=None))
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-6)  # two programs: the last digit may differ
+  jax.tree.map(close, rows.replace(info=None), want.replace(info=None))
   np.testing.assert_array_equal(score.reshape(K, STEPS, TOKENS), np.cumsum(rows.action.reshape(K, STEPS, TOKENS), -1))
 
 
