@@ -22,8 +22,9 @@ metacontroller that starts anew finds nothing within 2000 steps of 32 (KL 0). Wi
 few to tell: at 0.1 one code, drawn at the first step, is held to the end (KL 0.47 a step, F1 0). One that starts from
 that of alpha 0.1 switches at every step still, after 1000 steps at 0.3 or 0.5 (F1 0.53). No alpha of the grid passed,
 so alpha stays what the miniature says. One run of 10 updates (seed 10, fixed ways, 1e-3) was made for its time: token
-level came to a mean success of 0.18, internal RL to 0.002. The
-comparison has not run yet, since a discovery that fails this check says little about what it is for.
+level came to a mean success of 0.18, internal RL to 0.002.
+
+The comparison has not run yet, since a discovery that fails this check says little about what it is for.
 """
 
 import ml_collections

@@ -16,6 +16,7 @@ from rlcore.envs import chain
 from rlcore.training import tabular_q
 from rlcore.types import Array, Metrics
 
+
 class Expert:
   """What a teacher of the line knows: its tables, best values, best policy, and the margins of that."""
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from rlcore.types import Array, World
 
 
-class Stream(NamedTuple):
+class BanditTask(NamedTuple):
   """An instance of the world.
 
   Attributes:
@@ -26,7 +26,7 @@ class Stream(NamedTuple):
   noise: Array
 
 
-class StreamState(NamedTuple):
+class BanditState(NamedTuple):
   """What is hidden: `means [K]` float32 of the arms, `fresh` bool (a block has just begun), and `time` int32."""
 
   means: Array
@@ -40,7 +40,7 @@ def observe(action: Array, reward: Array, num_arms: int) -> Array:
 
 
 def make_bandit_stream(*, num_arms: int = 3, horizon: int = 48) -> World:
-  """Makes the world; its params are one `Stream`.
+  """Makes the world; its params are one `BanditTask`.
 
   The means are standard normal. The observation `[K + 1]` is zero before the first pull, see `observe`. The stream
   terminates at its last step. `info` holds `mean` (of the arm pulled), `best` (of the best arm), `block_start` and
@@ -64,7 +64,7 @@ def make_bandit_stream(*, num_arms: int = 3, horizon: int = 48) -> World:
   def reset(key, params):
     del params
     means = jax.random.normal(key, (num_arms,))
-    return jnp.zeros(num_arms + 1), StreamState(means, jnp.ones((), bool), jnp.zeros((), jnp.int32))
+    return jnp.zeros(num_arms + 1), BanditState(means, jnp.ones((), bool), jnp.zeros((), jnp.int32))
 
   def step(key, state, action, params):
     draws = jax.random.normal(key, (num_arms + 1,))
@@ -72,7 +72,7 @@ def make_bandit_stream(*, num_arms: int = 3, horizon: int = 48) -> World:
     reward = mean + params.noise * draws[-1]
     over = params.ends[state.time] > 0
     info = {"mean": mean, "best": jnp.max(state.means), "block_start": state.fresh, "block_end": over}
-    after = StreamState(jnp.where(over, draws[:-1], state.means), over, state.time + 1)
+    after = BanditState(jnp.where(over, draws[:-1], state.means), over, state.time + 1)
     ended = after.time >= horizon
     return observe(action, reward, num_arms), after, reward, ended, jnp.zeros((), bool), info
 

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rlcore.envs import grids
 from rlcore.types import Array, World
 
-ROWS, COLUMNS = (-1, 1, 0, 0), (0, 0, -1, 1)  # of the actions: up, down, left, right
+ROWS, COLUMNS = zip(*grids.MOVES)
 DECOY = 2  # side of the block
 
 
@@ -33,7 +34,7 @@ class Heuristic(NamedTuple):
   decoy: Array
 
 
-class GridState(NamedTuple):
+class DecoyState(NamedTuple):
   """Where the agent is: `cell` int32, row by row from the start, and `time` int32."""
 
   cell: Array
@@ -86,7 +87,7 @@ def make_decoy_grid(*, size: int = 5, horizon: int = 25) -> World:
   def reset(key, params):
     del key, params
     zero = jnp.zeros((), jnp.int32)
-    return observe(zero), GridState(zero, zero)
+    return observe(zero), DecoyState(zero, zero)
 
   def step(key, state, action, params):
     luck, uniform = jax.random.uniform(key, (2,))  # one draw: the generator is what a step costs
@@ -100,6 +101,6 @@ def make_decoy_grid(*, size: int = 5, horizon: int = 25) -> World:
     info = {"cell": state.cell, "next_cell": cell, "aux": aux, "potential": potential(params, state.cell, size),
             "next_potential": potential(params, cell, size)}
     ended = reached | (time >= horizon)
-    return observe(cell), GridState(cell, time), reached.astype(jnp.float32), ended, jnp.zeros((), bool), info
+    return observe(cell), DecoyState(cell, time), reached.astype(jnp.float32), ended, jnp.zeros((), bool), info
 
   return World(reset, step, len(ROWS), size**2, horizon)

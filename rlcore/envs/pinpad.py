@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.envs import grids
 from rlcore.types import Array, World
 
 SIZE, COLOURS, NUM_ACTIONS = 5, 4, 5
 CELLS = SIZE * SIZE
 CORNERS = (0, SIZE - 1, CELLS - SIZE, CELLS - 1)  # of colours 0 to 3: top left, top right, bottom left, bottom right
 CENTRE = tuple(SIZE * row + column for row in range(1, SIZE - 1) for column in range(1, SIZE - 1))
-MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1), (0, 0))  # up, down, left, right, stay
+MOVES = (*grids.MOVES, (0, 0))  # the last one stays
 NONE = COLOURS  # the "colour collected last" before the first
 FAR = 99
 

@@ -18,8 +18,8 @@ from rlcore.models.recurrent import GRUConfig
 from rlcore.models.recurrent import GRUNetwork
 from rlcore.models.recurrent import make_gru
 from rlcore.models.recurrent import make_gru_network
-from rlcore.models.residual import ResidualHook
 from rlcore.models.residual import make_residual_hook
+from rlcore.models.residual import ResidualHook
 
 __all__ = (
     "AutoEncoder",

@@ -127,18 +127,24 @@ def make_epsilon_greedy(num_arms: int, epsilon: Array | float = 0.1) -> Remember
       num_arms, lambda key, pulls, sums: epsilon_greedy(key, sums / jnp.maximum(pulls, 1), epsilon))
 
 
-def epsilon_greedy(key: Array, values: Array, epsilon: Array | float) -> Array:
-  """Chooses the largest value, the first of equal ones, or with probability `epsilon` any place.
+def epsilon_greedy(key: Array, values: Array, epsilon: Array | float, *, random_ties: bool = False) -> Array:
+  """Chooses the largest value, or with probability `epsilon` any place.
 
   Args:
     key: PRNG key.
     values: `[K]`.
     epsilon: `[]`; 0 is greedy.
+    random_ties: static; draws among equal largest values, where the first one is taken else.
 
   Returns:
     int32, a place.
 
   Reference: Sutton and Barto, Reinforcement Learning, 2nd edition, sec. 2.2.
   """
+  checks.rank(1, values=values)
+  if random_ties:  # the highest of the draws among those that may be chosen
+    draws = jax.random.uniform(key, (values.shape[0] + 1,))
+    allowed = (values >= jnp.max(values)) | (draws[-1] < epsilon)
+    return jnp.argmax(jnp.where(allowed, draws[:-1], -1)).astype(jnp.int32)
   luck, uniform = jax.random.uniform(key, (2,))
   return jnp.where(luck < epsilon, (uniform * values.shape[0]).astype(jnp.int32), jnp.argmax(values).astype(jnp.int32))

@@ -14,6 +14,7 @@ from rlcore.models.metacontroller import CodePolicy, ControlledGRU, Metacontroll
 from rlcore.policies import actor_critic, controller
 from rlcore.types import Agent, Array, PyTree, Scores, Trajectory, World
 
+
 class Discovery(NamedTuple):
   """What a metacontroller made of a sequence.
 

@@ -170,9 +170,7 @@ def init_state(parts: OffPolicyParts, key: Array) -> OffPolicyState:
   return OffPolicyState(
       step=none, key=run_key, params=params,
       opt_state={name: parts.optimizer_of(name).init(params[name]) for name in parts.networks.losses},
-      reward_state=parts.reward.init(reward_key, parts.num_worlds), worlds=worlds,
-      ends=dict(steps=none, episodes=none, successes=none, mean_return=zero, success=zero, episode_return=zero,
-                episode_length=zero),
+      reward_state=parts.reward.init(reward_key, parts.num_worlds), worlds=worlds, ends=on_policy.no_ends(),
       targets={name: params[name] for name in parts.networks.targets}, gradient_steps=none,
       replay=parts.buffer.init(replay.Steps(seen, action, zero, zero, jnp.zeros((), bool), seen, zero)))
 
@@ -194,10 +192,7 @@ def store(parts: OffPolicyParts, state: OffPolicyState, stream: Stream) -> tuple
   Raises:
     ValueError: if the rewards do not come as `[T, N]`.
   """
-  paid, reward_state = parts.reward.apply(state.reward_state, stream)
-  if paid.shape != stream.reward_t.shape:
-    raise ValueError(f"the reward of a rollout [T, N] = {stream.reward_t.shape} came back as {paid.shape}")
-  paid = jax.lax.stop_gradient(paid.astype(jnp.float32))
+  paid, reward_state = on_policy.pay(parts.reward, state.reward_state, stream)
   if parts.world.action_size:
     stream = stream.replace(action=jnp.clip(stream.action / parts.action_scale, -1.0, 1.0))
   good_observation = jnp.all(replay.from_stream(stream, jnp.zeros_like(paid)).mask > 0)

@@ -131,13 +131,18 @@ def init_state(parts: OnPolicyParts, key: Array) -> StreamState:
   streams.check_world(parts.world, parts.instances)
   param_key, reward_key, world_key, run_key = jax.random.split(streams.checked_key(key), 4)
   params = parts.policy.init(param_key)
-  none, zero = jnp.zeros((), jnp.int32), jnp.zeros(())
   return StreamState(
-      step=none, key=run_key, params=params, opt_state=parts.optimizer.init(params),
+      step=jnp.zeros((), jnp.int32), key=run_key, params=params, opt_state=parts.optimizer.init(params),
       reward_state=parts.reward.init(reward_key, parts.num_worlds),
       worlds=streams.start(parts.world, parts.policy, parts.instances, world_key, parts.num_worlds),
-      ends=dict(steps=none, episodes=none, successes=none, mean_return=zero, success=zero, episode_return=zero,
-                episode_length=zero))
+      ends=no_ends())
+
+
+def no_ends() -> dict[str, Array]:
+  """Returns what `count_ends` starts from."""
+  none, zero = jnp.zeros((), jnp.int32), jnp.zeros(())
+  return dict(steps=none, episodes=none, successes=none, mean_return=zero, success=zero, episode_return=zero,
+              episode_length=zero)
 
 
 def count_ends(ends: streams.Ends, success: Array, before: dict[str, Array]) -> tuple[dict[str, Array], Metrics]:
@@ -168,6 +173,18 @@ def count_ends(ends: streams.Ends, success: Array, before: dict[str, Array]) -> 
       episodes=count, successes=won, total_steps=after["steps"], total_episodes=episodes,
       total_success=after["successes"] / jnp.maximum(episodes, 1), total_return=after["mean_return"])
   return after, {name: x.astype(jnp.float32) for name, x in metrics.items()}
+
+
+def pay(reward: StreamReward, state: PyTree, stream: Stream) -> tuple[Array, PyTree]:
+  """Pays the steps `[T, N]` of a rollout: `(float32 [T, N] without gradient, state of the reward)`.
+
+  Raises:
+    ValueError: if the rewards do not come as `[T, N]`.
+  """
+  paid, state = reward.apply(state, stream)
+  if paid.shape != stream.reward_t.shape:
+    raise ValueError(f"the reward of a rollout [T, N] = {stream.reward_t.shape} came back as {paid.shape}")
+  return jax.lax.stop_gradient(paid.astype(jnp.float32)), state
 
 
 def _finite(tree: PyTree) -> Array:
@@ -212,10 +229,7 @@ def learn(parts: OnPolicyParts, state: StreamState, stream: Stream, memory: PyTr
   Raises:
     ValueError: if the rewards do not come as `[T, N]`.
   """
-  paid, reward_state = parts.reward.apply(state.reward_state, stream)
-  if paid.shape != stream.reward_t.shape:
-    raise ValueError(f"the reward of a rollout [T, N] = {stream.reward_t.shape} came back as {paid.shape}")
-  paid = jax.lax.stop_gradient(paid.astype(jnp.float32))
+  paid, reward_state = pay(parts.reward, state.reward_state, stream)
   good_observation = _finite((stream.observation, stream.next_observation))
   good_reward = _finite((stream.reward_t, paid))
   good = good_observation & good_reward

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from rlcore import checks
-from rlcore.policies import actor_critic
+from rlcore.policies import actor_critic, bandits
 from rlcore.types import Array, PyTree, Trajectory, World
 
 Index = Callable[[PyTree], Array]
@@ -33,23 +33,6 @@ def greedy_probs(q: Array, epsilon: Array | float = 0.0) -> Array:
   checks.rank(2, q=q)
   best = (q >= jnp.max(q, 1, keepdims=True)).astype(jnp.float32)
   return (1 - epsilon) * best / jnp.sum(best, 1, keepdims=True) + epsilon / q.shape[1]
-
-
-def epsilon_greedy(key: Array, values: Array, epsilon: Array | float) -> Array:
-  """Draws an action: uniform with probability epsilon, else one of the best, at random among them.
-
-  Args:
-    key: PRNG key.
-    values: `[A]`.
-    epsilon: `[]`.
-
-  Returns:
-    int32[].
-  """
-  checks.rank(1, values=values)
-  draws = jax.random.uniform(key, (values.shape[0] + 1,))
-  allowed = (values >= jnp.max(values)) | (draws[-1] < epsilon)
-  return jnp.argmax(jnp.where(allowed, draws[:-1], -1)).astype(jnp.int32)
 
 
 def q_learning_episode(
@@ -80,7 +63,8 @@ def q_learning_episode(
 
   def step(carry, key):
     q, before = carry
-    act = lambda key, _, state: (epsilon_greedy(key, q[index(state)], epsilon), jnp.zeros(()))
+    choose = lambda key, state: bandits.epsilon_greedy(key, q[index(state)], epsilon, random_ties=True)
+    act = lambda key, _, state: (choose(key, state), jnp.zeros(()))
     after, row = actor_critic.transition(world, act, value, instance, before, key)
     state, next_state = index(before[1]), index(after[1])
     paid = row.reward_t if pay is None else pay(row.reward_t, state, row.action, next_state)

@@ -14,7 +14,7 @@ _jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_le
 HORIZON, ARMS, COUNT = 12, 3, 200
 ENDS = np.isin(np.arange(HORIZON), (2, 7, 11))
 WORLD = bandit_stream.make_bandit_stream(num_arms=ARMS, horizon=HORIZON)
-STREAM = bandit_stream.Stream(jnp.asarray(ENDS), jnp.float32(0.5))
+STREAM = bandit_stream.BanditTask(jnp.asarray(ENDS), jnp.float32(0.5))
 
 
 def script(arms):

@@ -85,7 +85,7 @@ def test_potentials_differ_by_what_progress_pays_and_by_the_block():
 
 def test_a_slip_is_a_uniform_move():
   """From the middle, asked to go up with slip 0.4: up 0.7, every other 0.1."""
-  state = decoy_grid.GridState(jnp.int32(12), jnp.int32(0))
+  state = decoy_grid.DecoyState(jnp.int32(12), jnp.int32(0))
   step = lambda key: WORLD.step(key, state, jnp.int32(0), heuristic(slip=0.4))[1].cell
   cells = np.asarray(_jit(jax.vmap(step))(jax.random.split(jax.random.key(0), 20000)))
   rates = np.array([np.mean(cells == c) for c in (7, 17, 11, 13)])

@@ -57,13 +57,17 @@ def test_updates_leave_finite_numbers(name, estimator):
 @pytest.mark.slow
 @pytest.mark.parametrize("estimator", ("ppo", "rloo"))
 def test_the_key_corridor_is_learned(estimator):
-  """Random play opens it in 4 % of the episodes, who opens one of the two tasks only in half of them."""
+  """Random play opens it in 4 % of the episodes; who learns one of the two tasks only, which happens, opens half."""
   init, update = _programs("key_corridor")
-  state, success = init(jax.random.key(1)), []
-  for _ in range(50):
-    state, metrics = update(jnp.array([float(estimator == one) for one in MAIN]), state)
-    success.append(float(metrics["success"]))
-  assert success[0] < 0.2 and np.mean(success[-10:]) > 0.4, success
+  weights, ends = jnp.array([float(estimator == one) for one in MAIN]), []
+  for seed in range(1, 4):
+    state, success = init(jax.random.key(seed)), []
+    for _ in range(50):
+      state, metrics = update(weights, state)
+      success.append(float(metrics["success"]))
+    assert success[0] < 0.2, success
+    ends.append(np.mean(success[-10:]))
+  assert min(ends) > 0.4 and max(ends) > 0.7, ends
 
 
 def test_a_world_that_is_none_is_told_in_one_line(capsys):

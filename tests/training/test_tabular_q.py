@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlcore import policies
 from rlcore.envs import chain
 from rlcore.training import tabular_q
 
@@ -69,7 +70,7 @@ def test_the_values_of_a_line_in_closed_form():
 
 
 def test_ties_are_broken_at_random_and_chance_is_uniform():
-  draw = _jit(jax.vmap(tabular_q.epsilon_greedy, (0, None, None)))
+  draw = _jit(jax.vmap(functools.partial(policies.epsilon_greedy, random_ties=True), (0, None, None)))
   keys = jax.random.split(jax.random.key(0), 20000)
   for values, epsilon, want in (
       ([1.0, 1, 0], 0.0, [0.5, 0.5, 0]), ([0.0, 2, 0], 0.3, [0.1, 0.8, 0.1]), ([0.0, 0, 0], 0.5, [1 / 3] * 3),
@@ -84,4 +85,4 @@ def test_bad_input():
   with pytest.raises(AssertionError, match="q_learning_episode: q has rank"):
     tabular_q.q_learning_episode(WORLD, chain.place, jnp.zeros(5), jax.random.key(0), PARAMS)
   with pytest.raises(AssertionError, match="values"):
-    tabular_q.epsilon_greedy(jax.random.key(0), jnp.zeros((2, 2)), 0.1)
+    policies.epsilon_greedy(jax.random.key(0), jnp.zeros((2, 2)), 0.1)
