@@ -23,6 +23,12 @@ def vary(key: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
   return jnp.clip(first + noise + along * (second - first), 0, 1)
 
 
+def candidates(batch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Draws what is inserted where insertion alone is timed: genomes `[ITERATIONS, batch, GENES]`, scores, descriptors."""
+  genomes = jax.random.uniform(jax.random.key(4), (ITERATIONS, batch, GENES))
+  return genomes, *jax.vmap(evaluate)(genomes)
+
+
 def name(kind: str, batch: int, cells: int) -> str:
   """Names a part."""
   return f"{kind}, {batch} into {cells}"

@@ -22,7 +22,7 @@ from rlcore import checks
 from rlcore import stats
 from rlcore.types import Array, PyTree
 
-_CHUNK = 128  # rows of the matrix of distances that are alive at a time
+_CHUNK, _BLOCK = 1024, 128  # descriptors and centroids whose distances are alive at a time: half a MB, a core's cache
 _MAX_CELLS = 2**31 - 1
 
 
@@ -209,8 +209,8 @@ def grid_cells(descriptors: Array, low: Array, high: Array, bins: int) -> Array:
 def centroid_cells(descriptors: Array, centroids: Array, mask: Array | None = None) -> Array:
   """Finds the nearest centroid of each descriptor.
 
-  Squared distances are expanded, so that one matrix product gives them, a block of descriptors at a time. Centroids
-  whose distances differ by less than float32 rounding are as near as each other.
+  Squared distances are expanded, so that matrix products give them, block by block. Centroids whose distances differ by
+  less than float32 rounding are as near as each other.
 
   Args:
     descriptors: `[N, D]`.
@@ -234,16 +234,30 @@ def centroid_cells(descriptors: Array, centroids: Array, mask: Array | None = No
   points = stats.masked(descriptors - middle, finite[:, None])
   penalty = jnp.where(keep, jnp.sum(jnp.square(centroids), -1) / 2, jnp.inf)
 
-  def nearest(points):
-    closeness = jnp.matmul(points, centroids.T, precision=jax.lax.Precision.HIGHEST) - penalty
-    return jnp.argmax(closeness, -1).astype(jnp.int32)
+  size, count = points.shape[0], centroids.shape[0]
+  blocks = (jnp.pad(centroids, ((0, -count % _BLOCK), (0, 0))).reshape(-1, _BLOCK, centroids.shape[1]),
+            jnp.pad(penalty, (0, -count % _BLOCK), constant_values=jnp.inf).reshape(-1, _BLOCK),
+            jnp.arange(0, count, _BLOCK, dtype=jnp.int32))
 
-  size = points.shape[0]
+  def nearest(points):
+    def look(best, block):
+      closeness, cells = best
+      members, penalties, first = block
+      these = jnp.matmul(points, members.T, precision=jax.lax.Precision.HIGHEST) - penalties
+      # A maximum and then its place: on a CPU an argmax takes five times as long, for it is not vectorised.
+      nearer = jnp.max(these, -1)
+      place = jnp.min(jnp.where(these >= nearer[:, None], jnp.arange(_BLOCK, dtype=jnp.int32), _BLOCK), -1)
+      better = nearer > closeness
+      return (jnp.where(better, nearer, closeness), jnp.where(better, first + place, cells)), None
+
+    worst = jnp.full(points.shape[0], -jnp.inf), jnp.zeros(points.shape[0], jnp.int32)
+    return jax.lax.scan(look, worst, blocks)[0][1]
+
   if size <= _CHUNK:
     cells = nearest(points)
   else:
-    blocks = jnp.pad(points, ((0, -size % _CHUNK), (0, 0))).reshape(-1, _CHUNK, points.shape[1])
-    cells = jax.lax.map(nearest, blocks).reshape(-1)[:size]
+    chunks = jnp.pad(points, ((0, -size % _CHUNK), (0, 0))).reshape(-1, _CHUNK, points.shape[1])
+    cells = jax.lax.map(nearest, chunks).reshape(-1)[:size]
   return jnp.where(finite & jnp.any(keep), cells, -1)
 
 
