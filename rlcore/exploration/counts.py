@@ -31,14 +31,16 @@ def episodic_count(keys: Array, mask: Array | None = None, *, is_first: Array | 
   checks.integers(keys=keys)
   checks.same_shape(keys=keys, mask=mask, is_first=is_first)
   keep = stats.as_mask(mask, keys)
-  episode = jnp.zeros_like(keys, jnp.int32) if is_first is None else jnp.cumsum(is_first > 0, dtype=jnp.int32)
-  order = jnp.lexsort((keys, episode, keep))  # stable: equal keys stay in the order of time
-  same = jnp.ones(max(keys.size - 1, 0), bool)
-  for column in (keys, episode, keep):
-    same &= column[order][1:] == column[order][:-1]
   place = jnp.arange(keys.size, dtype=jnp.int32)
-  start = jax.lax.cummax(jnp.where(jnp.append(False, same)[:keys.size], 0, place))
-  counts = jnp.zeros(keys.size, jnp.int32).at[order].set(place - start + 1)
+  # Stable: equal keys stay in the order of time, and with it in that of the episodes.
+  by_key, order = jax.lax.sort((keys, place), num_keys=1, is_stable=True)
+  begins = jnp.append(True, by_key[1:] != by_key[:-1])[:keys.size]
+  if is_first is not None:
+    episode = jnp.cumsum(is_first > 0, dtype=jnp.int32)[order]
+    begins |= jnp.append(True, episode[1:] != episode[:-1])[:keys.size]
+  counted = jnp.cumsum(keep[order], dtype=jnp.int32)
+  earlier = jax.lax.cummax(jnp.where(begins, counted - keep[order], 0))  # counted before this run of equal keys
+  counts = jnp.zeros(keys.size, jnp.int32).at[order].set(counted - earlier, unique_indices=True)
   return jnp.where(keep, counts, 0)
 
 
