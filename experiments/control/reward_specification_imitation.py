@@ -12,6 +12,7 @@ from typing import Any
 from flax import struct
 import jax
 import jax.numpy as jnp
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import ml_collections
 import numpy as np
@@ -207,29 +208,30 @@ def adversarial(state: State, shown: Episodes, learner: Episodes, key: Array, co
 
 
 def figure(result: Mapping[str, Any], path: pathlib.Path):
-  """Draws, for each number of demonstrations, return and divergence against the episodes of the learner."""
-  variants = result["variants"]
-  picture = Figure(figsize=(4.3 * len(variants), 7.4), layout="constrained")
-  panels = picture.subplots(2, len(variants), squeeze=False)
-  for i, (name, variant) in enumerate(variants.items()):
-    for axes, key, label in zip(panels[:, i], ("progress", "kl"), (
-        "return, uniform 0, expert 1", "KL(expert || policy), nats"), strict=True):
-      curves, costs = {}, {}
-      for arm, entry in variant["arms"].items():
-        curve = entry["curves"][key]
-        curves[arm], costs[arm] = np.array(curve["seeds"]), np.array(curve["cost"][0])
-      longest = max(costs.values(), key=lambda x: x[-1])
-      for arm, spent in costs.items():
-        if not spent[-1]:  # what plays no episodes is a level
-          curves[arm] = np.repeat(curves[arm][:, -1:], len(longest), 1)
-          costs[arm] = longest
-      plots.plot_arms(axes, curves, title=name, y_label=label, costs=costs, x_label="episodes of the learner")
-      if key == "progress":
-        axes.axhline(GOOD, color="0.5", linestyle=":", linewidth=1)
-        axes.set_ylim(-0.6, 1.15)
-      else:
-        axes.set_yscale("log")
-      if i or key == "kl":
-        axes.get_legend().remove()
+  """Draws, for each number of demonstrations, progress and divergence against the episodes of the learner."""
+  arms = result["variants"]["default"]["arms"]
+  counts = list(dict.fromkeys(name.split(", ")[1] for name in arms))
+  picture = Figure(figsize=(4.3 * len(counts), 7.6), layout="constrained")
+  panels = picture.subplots(2, len(counts), sharex=True, sharey="row", squeeze=False)
+  for i, count in enumerate(counts):
+    own = {", ".join(name.split(", ")[::2]): entry for name, entry in arms.items() if name.split(", ")[1] == count}
+    title = f"{count} demonstration{'s' * (count != '1')}"
+    for axes, key in zip(panels[:, i], ("progress", "kl"), strict=True):
+      draw_arms(axes, own, key, title)
+    panels[0, i].axhline(GOOD, color="0.5", linestyle=":", linewidth=1)
+    panels[1, i].set_yscale("log")
+    panels[1, i].get_legend().remove()
   picture.suptitle(f"{result['claim']['paper']}: {result['verdict']}", fontsize=12, fontweight="bold")
   picture.savefig(path, dpi=110)
+
+
+def draw_arms(axes: Axes, arms: Mapping[str, Any], key: str, title: str):
+  """Draws one measure of some arms; what plays no episodes is drawn as the level that it ends at."""
+  label = {"progress": "progress", "kl": "KL(expert || policy), nats"}[key]
+  found = {name: entry["curve"] if key == "progress" else entry["curves"][key] for name, entry in arms.items()}
+  curves = {name: np.array(curve["seeds"]) for name, curve in found.items()}
+  costs = {name: np.array(curve["cost"][0]) for name, curve in found.items()}
+  longest = max(costs.values(), key=lambda cost: cost[-1])
+  for name in [name for name, cost in costs.items() if not cost[-1]]:
+    curves[name], costs[name] = np.repeat(curves[name][:, -1:], len(longest), 1), longest
+  plots.plot_arms(axes, curves, title=title, y_label=label, costs=costs, x_label="episodes of the learner")
