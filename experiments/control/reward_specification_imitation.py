@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 import ml_collections
 import numpy as np
 import optax
@@ -220,14 +221,20 @@ def figure(result: Mapping[str, Any], path: pathlib.Path):
       draw_arms(axes, own, key, title)
     panels[0, i].axhline(GOOD, color="0.5", linestyle=":", linewidth=1)
     panels[1, i].set_yscale("log")
-    panels[1, i].get_legend().remove()
+    for axes in panels[:, i]:
+      axes.yaxis.set_minor_formatter(NullFormatter())
+      if i:
+        axes.set_ylabel("")
+      if i or axes is panels[1, 0]:
+        axes.get_legend().remove()
+  panels[1, 0].set_yticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
   picture.suptitle(f"{result['claim']['paper']}: {result['verdict']}", fontsize=12, fontweight="bold")
   picture.savefig(path, dpi=110)
 
 
 def draw_arms(axes: Axes, arms: Mapping[str, Any], key: str, title: str):
   """Draws one measure of some arms; what plays no episodes is drawn as the level that it ends at."""
-  label = {"progress": "progress", "kl": "KL(expert || policy), nats"}[key]
+  label = {"progress": "progress", "kl": "KL(expert || policy) in nats"}[key]
   found = {name: entry["curve"] if key == "progress" else entry["curves"][key] for name, entry in arms.items()}
   curves = {name: np.array(curve["seeds"]) for name, curve in found.items()}
   costs = {name: np.array(curve["cost"][0]) for name, curve in found.items()}
