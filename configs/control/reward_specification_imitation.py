@@ -25,8 +25,8 @@ is "not reproduced", which was not in the miniature, where it would be inconclus
 
 What to know of the result. Nobody gets to 90 %, so the miniature's ratio of episodes says nothing. By mean progress
 ASAF is far ahead of GAIL (0.40 against -0.01, with rates of their own 0.48 against 0.01) and behind cloning (0.68 with
-the same demonstrations and no episodes). The world asks for more than is shown: 10 demonstrations visit about a third of
-the 256 states, and tables carry nothing over to the others. It looks as if ASAF there only unlearns its own last
+the same demonstrations and no episodes). The world asks for more than is shown: 10 demonstrations visit about a third
+of the 256 states, and tables carry nothing over to the others. It looks as if ASAF there only unlearns its own last
 actions, so that the logits run off: KL grows from the first rounds on (with 3 demonstrations 0.52 after the first,
 cloning's last is 0.64), and the return falls after some 50 episodes. The least rate of the grid, 0.01, is best for ASAF
 (last KL 0.83); GAIL chose the largest, 1.0, for both tables: 0.27 on the seeds of tuning, 0.01 on those of the verdict,
