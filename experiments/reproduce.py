@@ -8,7 +8,7 @@ A config file says what is compared:
   ARMS      name -> overrides of the config. Arms that differ only in float fields share one compiled program.
   CLAIM     `results.Claim`: metric, method, baselines, seeds, rule.
   TUNE      optional, dict(grid={key: values}, seeds=...): each arm gets the point of the grid that is best for it on
-            these seeds, which must not be seeds of the claim.
+            these seeds, which must not be seeds of the claim; an arm keeps what it sets itself.
   VARIANTS  optional, name -> variant of `get_config` (a string, or None for the default) or overrides (a dict): regimes
             that are all tuned and run; `CLAIM.variant` is judged, the others are reported beside it.
   STUDY     optional, dict(seeds=..., batch=...): `make_study(config)(key)` of the experiment's module runs once a seed,

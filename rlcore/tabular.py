@@ -192,6 +192,37 @@ def value_iteration(rewards: Array, transition: Array, discount: Array | float, 
   return lax.scan(backup, rewards * 0, None, length=num_iterations)[0]
 
 
+def soft_value_iteration(
+    rewards: Array, transition: Array, discount: Array | float, temperature: Array | float,
+    num_iterations: int) -> Array:
+  """Iterates `Q = R + discount P V` with `V = temperature log mean_a exp(Q / temperature)` from 0.
+
+  The best policy is `softmax(Q / temperature)`. It pays the temperature times its KL divergence from the uniform
+  policy at every step. That is the entropy bonus less `log A` at every step, and the same policy wherever no action
+  ends the episode. Where one does, a plain bonus also pays for staying: up to `temperature log A` a step, which may be
+  worth more than the goal.
+
+  Args:
+    rewards: `[S, A]`.
+    transition: `[S, A, S]`, each row a distribution.
+    discount: `[]` or `[S, A]`.
+    temperature: `[]`, above 0, in units of reward; towards 0 this becomes `value_iteration`.
+    num_iterations: static.
+
+  Returns:
+    `[S, A]` float32, the action values.
+
+  Reference: Fox, Pakman and Tishby, arXiv:1512.08562, with the uniform prior; soft Q-learning,
+  arXiv:1702.08165.
+  """
+  rewards, transition = _process(rewards, transition, discount)
+  temperature = jnp.asarray(temperature).astype(jnp.float32)
+  checks.rank(0, temperature=temperature)
+  soft_max = lambda q: temperature * (jax.nn.logsumexp(q / temperature, 1) - jnp.log(q.shape[1]))
+  backup = lambda q, _: (rewards + _ahead(transition, soft_max(q)), None)
+  return lax.scan(backup, rewards * 0, None, length=num_iterations)[0]
+
+
 def discounted_occupancy(
     transition: Array, policy_probs: Array, initial: Array, discount: Array | float, terminal: Array) -> Array:
   """Says how much of its discounted time a policy spends in each state, terminal states left out.

@@ -90,6 +90,35 @@ def test_value_iteration_finds_the_best_of_all_policies(rng):
   _close(tabular.value_iteration(rewards, transition, discount, 60), best)
 
 
+@settings(max_examples=6, deadline=None)
+@given(processes)
+def test_soft_values_are_the_most_that_reward_less_divergence_can_be(rng):
+  rewards, transition, _ = _process(rng)
+  size, actions = rewards.shape
+  discount, temperature = rng.uniform(0, 0.6), rng.uniform(0.2, 2)
+  q = np.zeros(rewards.shape)
+  for _ in range(60):
+    values = [temperature * np.log(np.mean(np.exp(q[s] / temperature))) for s in range(size)]
+    q = rewards + discount * transition @ values
+  got = np.asarray(tabular.soft_value_iteration(rewards, transition, discount, temperature, 60), float)
+  _close(got, q)
+
+  def worth(probs):
+    paid = np.sum(probs * (rewards - temperature * np.log(probs * actions)), 1)
+    return np.linalg.solve(np.eye(size) - discount * np.einsum("sa,saz->sz", probs, transition), paid)
+
+  best = np.exp(got / temperature) / np.exp(got / temperature).sum(1, keepdims=True)
+  _close(worth(best), values)
+  for _ in range(5):
+    assert np.all(worth(rng.dirichlet(np.ones(actions), size) + 1e-9) <= worth(best) + 1e-4)
+
+
+def test_without_temperature_soft_values_are_the_plain_ones():
+  rewards, transition, _ = _process(np.random.default_rng(0))
+  hard = tabular.value_iteration(rewards, transition, 0.7, 40)
+  np.testing.assert_allclose(tabular.soft_value_iteration(rewards, transition, 0.7, 1e-4, 40), hard, atol=1e-3)
+
+
 def test_one_state_and_one_action():
   args = [[2.0]], [[[1.0]]], [0], 0.5
   _close(tabular.policy_q(*args), [[4]])

@@ -10,6 +10,8 @@ from rlcore.losses.divergences import kl_estimate
 from rlcore.losses.divergences import kl_exact
 from rlcore.losses.imitation import asaf_log_discriminator
 from rlcore.losses.imitation import asaf_loss
+from rlcore.losses.imitation import behaviour_cloning_loss
+from rlcore.losses.imitation import gail_discriminator_loss
 from rlcore.losses.importance import importance_ratio
 from rlcore.losses.importance import truncated_importance_weights
 from rlcore.losses.latents import discovery_loss
@@ -47,6 +49,7 @@ __all__ = (
     "aggregation_weight",
     "asaf_log_discriminator",
     "asaf_loss",
+    "behaviour_cloning_loss",
     "branch_grpo_loss",
     "cispo_loss",
     "cispo_policy_loss",
@@ -62,6 +65,7 @@ __all__ = (
     "dqn_loss",
     "entropy",
     "flow_matching_loss",
+    "gail_discriminator_loss",
     "gaussian_kl",
     "greedy_td_target",
     "importance_ratio",

@@ -62,3 +62,52 @@ def asaf_loss(
   windows = jnp.concatenate([-discriminate(*expert)[0], -discriminate(*learner)[1]])
   exists = jnp.concatenate([jnp.any(mask > 0, 1) for mask in (expert[2], learner[2])])
   return stats.masked_mean(windows, exists, axis_name=axis_name)
+
+
+def behaviour_cloning_loss(log_probs: Array, mask: Array, *, axis_name: AxisName = None) -> Array:
+  """Averages the negative log-probability of demonstrated actions. Also known as: BC, maximum likelihood.
+
+  Args:
+    log_probs: `[T]`, of the expert's actions under the policy that is trained; differentiable.
+    mask: `[T]`, > 0 where a step counts.
+    axis_name: mapped axes over which the steps are spread.
+
+  Returns:
+    float32 scalar, 0 if no step counts.
+
+  Reference: Pomerleau, Efficient training of artificial neural networks for autonomous navigation (1991).
+  """
+  log_probs, mask = map(jnp.asarray, (log_probs, mask))
+  checks.rank(1, log_probs=log_probs)
+  checks.same_shape(log_probs=log_probs, mask=mask)
+  return -stats.masked_mean(log_probs, mask, axis_name=axis_name)
+
+
+def gail_discriminator_loss(
+    expert_logits: Array, expert_mask: Array, learner_logits: Array, learner_mask: Array, *,
+    axis_name: AxisName = None) -> Array:
+  """Teaches a discriminator the expert's steps from the learner's: mean of `-log D` plus mean of `-log(1 - D)`.
+
+  D = sigmoid(logit) is the probability that a step is the EXPERT's (the paper's D is the learner's). Each side has a
+  mean of its own, so that it does not matter how many steps there are of either.
+
+  Args:
+    expert_logits: `[N]`, of the expert's steps; differentiable.
+    expert_mask: `[N]`, > 0 where a step counts.
+    learner_logits: `[M]`, of the learner's steps; differentiable.
+    learner_mask: `[M]`.
+    axis_name: mapped axes over which the steps are spread.
+
+  Returns:
+    float32 scalar; a side without any step adds 0.
+
+  Reference: GAIL, arXiv:1606.03476, algorithm 1.
+  """
+  expert_logits, expert_mask, learner_logits, learner_mask = map(
+      jnp.asarray, (expert_logits, expert_mask, learner_logits, learner_mask))
+  checks.rank(1, expert_logits=expert_logits, learner_logits=learner_logits)
+  checks.same_shape(expert_logits=expert_logits, expert_mask=expert_mask)
+  checks.same_shape(learner_logits=learner_logits, learner_mask=learner_mask)
+  surprise = lambda logits, mask: stats.masked_mean(
+      jax.nn.softplus(-stats.masked(logits, mask)), mask, axis_name=axis_name)
+  return surprise(expert_logits, expert_mask) + surprise(-learner_logits, learner_mask)

@@ -28,6 +28,7 @@ from rlcore.rewards.graphs import graph_guided_reward
 from rlcore.rewards.graphs import graph_observe
 from rlcore.rewards.graphs import normalized_laplacian
 from rlcore.rewards.graphs import spectral_distance
+from rlcore.rewards.imitation import gail_reward
 from rlcore.rewards.implicit import implicit_step_rewards
 from rlcore.rewards.implicit import normalize_step_rewards
 from rlcore.rewards.implicit import trajectory_scores
@@ -90,6 +91,7 @@ __all__ = (
     "dense_turn_rewards",
     "explors_reward",
     "focus_reward",
+    "gail_reward",
     "gated_reward",
     "good_steps",
     "graph_guided_reward",

@@ -25,7 +25,8 @@ class Protocol:
   Attributes:
     claim: the claim.
     arms: overrides by name.
-    tune_grid: values by dotted key; each arm gets the best point of their product. Empty for no tuning.
+    tune_grid: values by dotted key; each arm gets the best point of their product, over the keys that it does not set
+      itself. Empty for no tuning.
     tune_seeds: seeds on which the best is chosen.
   """
 
@@ -152,15 +153,16 @@ def run_comparison(pool: LanePool, protocol: Protocol, name: str) -> dict[str, A
 
 def _tune(pool: LanePool, protocol: Protocol, name: str) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
   """Returns for each arm its best point of the grid, and the mean score of every point."""
-  if not protocol.tune_grid:
-    return {arm: ({}, []) for arm in protocol.arms}
-  points = sweep_lib.grid(protocol.tune_grid)
-  cases = [(arm, point) for arm in protocol.arms for point in points]
+  tuned = {arm: ({}, []) for arm in protocol.arms}
+  free = {arm: {key: values for key, values in protocol.tune_grid.items() if key not in overrides}
+          for arm, overrides in protocol.arms.items()}
+  cases = [(arm, point) for arm in protocol.arms if free[arm] for point in sweep_lib.grid(free[arm])]
+  if not cases:
+    return tuned
   lanes = [Lane({**protocol.arms[arm], **point}, seed) for arm, point in cases for seed in protocol.tune_seeds]
   scores = [float(results.reduce_history(protocol.claim.metric, h)) for h in pool.run(lanes, f"{name}: tuning")]
   means = np.array(scores).reshape(len(cases), -1).mean(1)
-  tuned = {}
-  for arm in protocol.arms:
+  for arm in dict(cases):
     own = [(point, float(mean)) for (case, point), mean in zip(cases, means, strict=True) if case == arm]
     good = [(mean if protocol.claim.higher_is_better else -mean, point) for point, mean in own if np.isfinite(mean)]
     if not good:

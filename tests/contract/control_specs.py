@@ -147,6 +147,10 @@ def _windows(rng):
   return *one(8), *one(8)
 
 
+def _steps(rng):
+  return _f32(rng.normal(size=8)), _mask(rng, 8)
+
+
 _NO_WINDOW = np.full((2, 3), np.nan), np.full((2, 3), np.nan), np.zeros((2, 3))
 _IMITATION = [
     Row("asaf_log_discriminator", losses.asaf_log_discriminator,
@@ -156,6 +160,16 @@ _IMITATION = [
     Row("asaf_loss", losses.asaf_loss, _windows, grads=(0, 3), stopped=(1, 4), masked={2: (0, 1), 5: (3, 4)},
         group=(0, 1, 2), order="invariant", low_precision=(0, 1, 3, 4), split=(0, 1, 2, 3, 4, 5), split_out=("same",),
         degenerate=((_NO_WINDOW + _NO_WINDOW, (0.0,)),)),
+    Row("behaviour_cloning_loss", losses.behaviour_cloning_loss, _steps, grads=(0,), masked={1: (0,)}, group=(0, 1),
+        order="invariant", low_precision=(0,), split=(0, 1), split_out=("same",),
+        degenerate=(((_NAN, _NONE), (0.0,)), ((-2 * _ALL, _ALL), (2.0,)))),
+    Row("gail_discriminator_loss", losses.gail_discriminator_loss, lambda rng: (*_steps(rng), *_steps(rng)),
+        grads=(0, 2), masked={1: (0,), 3: (2,)}, group=(0, 1), order="invariant", low_precision=(0, 2),
+        split=(0, 1, 2, 3), split_out=("same",), degenerate=(
+            ((_NAN, _NONE, _NAN, _NONE), (0.0,)), ((_NONE, _ALL, _NONE, _ALL), (2 * np.log(2),)))),
+    Row("gail_reward", rewards.gail_reward, lambda rng: (_f32(rng.normal(size=_T)), _mask(rng)), stopped=(0,),
+        masked={1: (0,)}, group=(0, 1), order="equivariant", low_precision=(0,),
+        degenerate=(((_NAN, _NONE), _zeros), ((_NONE, _ALL), (np.log(2) * _ALL,)))),
     Row("split_windows", functools.partial(segments.split_windows, window=4),
         lambda rng: (_f32(rng.normal(size=_T)), _mask(rng)), grads=(0,), masked={1: (0,)}, low_precision=(0,),
         degenerate=(((_NAN, _NONE), _zeros), ((_ALL[:2], _ALL[:2]), ([[1, 1, 0, 0]], [[1, 1, 0, 0]])))),

@@ -128,6 +128,9 @@ ROWS = [
     Row("value_iteration", tabular.value_iteration, lambda rng: _process(rng)[:2],
         **_Q | dict(kwargs=dict(num_iterations=7, **_GAMMA)),
         degenerate=(((_PAID, _LOOP), ([[1 + 3 * (0.9 - 0.9 ** 7) / 0.1, 3 * (1 - 0.9 ** 7) / 0.1]],)),)),
+    Row("soft_value_iteration", lambda r, p, t: tabular.soft_value_iteration(r, p, 0.9, t, num_iterations=7),
+        lambda rng: (*_process(rng)[:2], _f32(0.5)), grads=(0, 1, 2), low_precision=(0, 1, 2), rtol=1e-4, degenerate=(
+            ((_f32([[2, 2]]), _LOOP, _f32(0.5)), ([[2 * (1 - 0.9 ** 7) / 0.1] * 2],)),)),
     Row("state_margin", tabular.state_margin, lambda rng: (_f32(rng.normal(size=(S, A))), _expert(rng)[3]), grads=(0,),
         group=(0, 1), order="equivariant", low_precision=(0,),
         degenerate=(((_TABLE, np.ones((2, 3))), ([0, 0],)), ((_TABLE, [[1, 0, 0], [0, 1, 0]]), ([1, 3],)))),

@@ -10,6 +10,7 @@ from rlcore import losses, segments
 
 _few = settings(max_examples=12, deadline=None)
 _seeds = st.integers(0, 2**32 - 1)
+_GAIL = jax.jit(jax.value_and_grad(losses.gail_discriminator_loss, (0, 2)))
 _LOSS = jax.jit(jax.value_and_grad(losses.asaf_loss, (0, 3)))
 _TEAM = jax.jit(jax.value_and_grad(losses.team_predictability_loss, (0, 1)))
 
@@ -63,6 +64,43 @@ def test_only_the_new_policy_has_a_gradient_and_nothing_overflows():
   np.testing.assert_allclose(
       losses.asaf_log_discriminator(np.full(2, np.nan), np.full(2, np.nan), np.zeros(2)), np.log(0.5) * np.ones(2),
       rtol=1e-6)
+
+
+def test_at_its_optimum_the_policy_is_the_expert():
+  """Windows of two steps in two states, each as often as expert and generator would show it."""
+  expert, old = np.array([[5, 3, 2], [1, 1, 8]]), np.array([[2, 4, 4], [6, 3, 1]])
+  pairs = np.stack(np.meshgrid(range(3), range(3), indexing="ij"), -1).reshape(-1, 2)
+  shown, made = (pairs.repeat(counts[0, pairs[:, 0]] * counts[1, pairs[:, 1]], 0) for counts in (expert, old))
+  mask = np.ones((100, 2))
+  chosen = lambda table, actions: jnp.asarray(table)[jnp.arange(2), actions]
+
+  def loss(logits):
+    new, frozen = jax.nn.log_softmax(logits), np.log(old / 10)
+    sides = [(chosen(new, actions), chosen(frozen, actions), mask) for actions in (shown, made)]
+    return losses.asaf_loss(*sides[0], *sides[1])
+
+  slope = jax.jit(jax.grad(loss))
+  np.testing.assert_allclose(slope(jnp.log(expert / 10)), 0, atol=1e-6)
+  assert np.abs(slope(jnp.log(old / 10))).max() > 0.05
+
+
+@_few
+@given(_seeds)
+def test_cloning_and_the_discriminator_of_gail(seed):
+  rng = np.random.default_rng(seed)
+  (expert, learner), masks = rng.normal(size=(2, 6)), rng.random((2, 6)) < 0.6
+  shown, made = (np.where(mask, x, np.nan) for x, mask in zip((expert, learner), masks))
+  sure = lambda x: 1 / (1 + np.exp(-x))
+  clone = [-x for x, keep in zip(expert, masks[0]) if keep]
+  told = [-np.log(sure(x)) for x, keep in zip(expert, masks[0]) if keep]
+  missed = [-np.log(1 - sure(x)) for x, keep in zip(learner, masks[1]) if keep]
+  mean = lambda x: sum(x) / max(len(x), 1)
+  np.testing.assert_allclose(losses.behaviour_cloning_loss(shown, masks[0]), mean(clone), rtol=1e-5)
+  got, slopes = _GAIL(shown, masks[0], made, masks[1])
+  np.testing.assert_allclose(got, mean(told) + mean(missed), rtol=1e-5)
+  for slope, x, mask, wrong in zip(slopes, (expert, learner), masks, (-1, 1)):  # wrong by 1 - D, and by D
+    want = [wrong * sure(wrong * x[i]) * mask[i] / max(mask.sum(), 1) for i in range(6)]
+    np.testing.assert_allclose(slope, want, rtol=1e-5, atol=1e-7)
 
 
 def test_worked_example_of_asaf():
@@ -125,5 +163,9 @@ def test_bad_input_is_named():
     losses.asaf_log_discriminator(*[np.zeros((2, 3))] * 3)
   with pytest.raises(AssertionError, match="losses.asaf_loss: learner_old has shape"):
     losses.asaf_loss(*[np.zeros((2, 3))] * 4, np.zeros((2, 4)), np.zeros((2, 3)))
+  with pytest.raises(AssertionError, match="losses.behaviour_cloning_loss: mask has shape"):
+    losses.behaviour_cloning_loss(np.zeros(3), np.zeros(2))
+  with pytest.raises(AssertionError, match="losses.gail_discriminator_loss: learner_logits has rank 2"):
+    losses.gail_discriminator_loss(*[np.zeros(3)] * 2, *[np.zeros((2, 3))] * 2)
   with pytest.raises(AssertionError, match="losses.team_predictability_loss: predicted has shape"):
     losses.team_predictability_loss(np.zeros((2, 3, 2)), np.zeros((2, 3, 2)), np.zeros(2))

@@ -153,6 +153,15 @@ def test_every_arm_is_tuned_on_the_other_seeds_and_judged_at_its_best(tmp_path):
     assert np.shape(got["curve"]["seeds"]) == (3, 9)
 
 
+def test_an_arm_keeps_the_settings_of_its_own(tmp_path):
+  arms = {"fast": {"lr": 0.5}, "slow": {"lr": 0.05, "warmup_lr": 0.1}}
+  protocol = make_protocol(arms=arms)
+  pool = comparison.LanePool(toy.make_experiment, make_config(), protocol, tmp_path, max_width=32)
+  found = comparison.run_comparison(pool, protocol, "toy")["arms"]
+  assert found["slow"]["settings"] == arms["slow"] and found["slow"]["tuning"] == []
+  assert len(found["fast"]["tuning"]) == 2 and found["fast"]["settings"]["warmup_lr"] in (0.0, 0.2)
+
+
 def test_costs_and_arrays_are_kept_where_the_claim_asks_for_them(tmp_path):
   plain = make_protocol(tune_grid={}, tune_seeds=())
   claim = dataclasses.replace(plain.claim, cost="tokens", kept=("eval/policy",))
