@@ -90,14 +90,15 @@ def demonstrations(config: ml_collections.ConfigDict, keys: Array) -> Trajectory
   return jax.vmap(one)(keys)
 
 
-def fit(loss: Callable[[PyTree, Array], Array], params: PyTree, settings: ml_collections.ConfigDict,
-        key: Array) -> PyTree:
+def fit(loss: Callable[..., Array], params: PyTree, settings: ml_collections.ConfigDict, key: Array,
+        scheduled: Array | None = None) -> PyTree:
   """Fits to fresh demonstrations at every step: what is drawn from are keys, and `loss` sees `[batch_size]` of them."""
   data_key, fit_key = jax.random.split(key)
   keys = jax.random.split(data_key, settings.steps * settings.batch_size)
   optimizer = state_lib.make_optimizer(settings.lr, b2=0.999, max_grad_norm=None)
   return fitting.fit(
-      loss, params, keys, fit_key, optimizer=optimizer, steps=settings.steps, batch_size=settings.batch_size)[0]
+      loss, params, keys, fit_key, optimizer=optimizer, steps=settings.steps, batch_size=settings.batch_size,
+      scheduled=scheduled)[0]
 
 
 def chosen_log_probs(logits: Array, action: Array) -> Array:
@@ -131,7 +132,11 @@ def controlled(base, meta, base_params: PyTree, params: PyTree, shown: Trajector
 
 def discover(config: ml_collections.ConfigDict, base_params: PyTree, alpha: Array | float,
              key: Array) -> tuple[PyTree, Metrics]:
-  """Fits a metacontroller to the frozen base model; returns its weights and what fresh demonstrations say of it."""
+  """Fits a metacontroller to the frozen base model; returns its weights and what fresh demonstrations say of it.
+
+  The bottleneck is closed slowly: codes are free for `config.free_steps`, then their price rises to `alpha` over
+  `config.ramp_steps`. With the full price from the start a metacontroller finds nothing worth it and stays silent.
+  """
   base, meta = make_models(config)
   init_key, fit_key, test_key = jax.random.split(key, 3)
 
@@ -141,13 +146,14 @@ def discover(config: ml_collections.ConfigDict, base_params: PyTree, alpha: Arra
     own = functools.partial(controlled, base, meta, base_params, params)
     return shown, *jax.vmap(own)(shown, jax.vmap(draw)(keys))
 
-  def loss(params, keys):
+  def loss(params, keys, price):
     shown, found, log_probs = run(params, keys)
-    own = functools.partial(losses.discovery_loss, kl_coef=alpha)
+    own = functools.partial(losses.discovery_loss, kl_coef=price)
     return jnp.mean(jax.vmap(own)(log_probs, found.mean, found.log_var, found.beta, shown.mask))
 
   start = meta.init(init_key, jnp.zeros((1, config.dim)), jnp.ones(1))
-  params = fit(loss, start, config.fit_meta, fit_key)
+  rise = (jnp.arange(config.fit_meta.steps) - config.free_steps) / config.ramp_steps
+  params = fit(loss, start, config.fit_meta, fit_key, scheduled=alpha * jnp.clip(rise, 0, 1))
   return params, alignment(*run(params, jax.random.split(test_key, config.measured)))
 
 

@@ -10,18 +10,22 @@ from rlcore import stats
 from rlcore.types import Array, PyTree
 
 
-def fit(loss: Callable[[PyTree, PyTree], Array], params: PyTree, data: PyTree, key: Array, *,
-        optimizer: optax.GradientTransformation, steps: int, batch_size: int) -> tuple[PyTree, Array]:
+def fit(loss: Callable[..., Array], params: PyTree, data: PyTree, key: Array, *,
+        optimizer: optax.GradientTransformation, steps: int, batch_size: int,
+        scheduled: PyTree | None = None) -> tuple[PyTree, Array]:
   """Takes gradient steps on batches drawn with replacement.
 
   Args:
-    loss: `(params, batch) -> []`, the batch being `[batch_size, ...]` of the data.
+    loss: `(params, batch) -> []`, the batch being `[batch_size, ...]` of the data; with `scheduled` it takes a third
+      argument.
     params: where it starts.
     data: pytree of `[N, ...]`.
     key: PRNG key of the batches.
     optimizer: optax transformation.
     steps: gradient steps.
     batch_size: entries of a batch.
+    scheduled: pytree of `[steps, ...]`, what changes from step to step, a weight of the loss say; the loss gets the
+      entry of its step.
 
   Returns:
     `(params, losses [steps])`, each loss that of its batch before the step.
@@ -29,14 +33,15 @@ def fit(loss: Callable[[PyTree, PyTree], Array], params: PyTree, data: PyTree, k
   data = jax.tree.map(jnp.asarray, data)
   size = jax.tree.leaves(data)[0].shape[0]
 
-  def step(carry, key):
-    params, opt_state = carry
+  def step(carry, inputs):
+    (params, opt_state), (key, *present) = carry, inputs
     index = jax.random.randint(key, (batch_size,), 0, size)
-    value, gradient = jax.value_and_grad(loss)(params, jax.tree.map(lambda x: x[index], data))
+    value, gradient = jax.value_and_grad(loss)(params, jax.tree.map(lambda x: x[index], data), *present)
     updates, opt_state = optimizer.update(gradient, opt_state, params)
     return (optax.apply_updates(params, updates), opt_state), value
 
-  (params, _), losses = jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(key, steps))
+  inputs = (jax.random.split(key, steps),) + (() if scheduled is None else (scheduled,))
+  (params, _), losses = jax.lax.scan(step, (params, optimizer.init(params)), inputs)
   return params, jnp.asarray(losses, jnp.float32)
 
 
