@@ -152,6 +152,7 @@ def test_cart_pole_of_gymnax():
 
   reward, terminated, truncated = jax.jit(run)(jax.random.key(0))
   assert terminated.any() and not truncated.any() and reward[0] == 1  # pushed one way it falls
-  late = world.reset(jax.random.key(0), ())[1].replace(time=499)
+  late = world.reset(jax.random.key(0), ())[1]
+  late = late._replace(inner=late.inner.replace(time=499))
   terminated, truncated = jax.jit(world.step)(jax.random.key(1), late, jnp.zeros((), jnp.int32), ())[3:5]
   assert truncated and not terminated
