@@ -338,8 +338,8 @@ def _make_world(reset: Callable, step: Callable, actions: _Actions, horizon: int
 
   def step_world(key, state, action, params):
     observation, inner, reward, terminated, truncated, info = raw_step(key, state.inner, action, own(params))
-    time, terminated = state.time + 1, jnp.asarray(terminated, bool)
-    truncated = jnp.asarray(truncated, bool) | (False if limit is None else time >= limit)
+    time, terminated = state.time + 1, jnp.asarray(terminated, bool).reshape(())
+    truncated = jnp.asarray(truncated, bool).reshape(()) | (False if limit is None else time >= limit)
     reward = jnp.asarray(reward, jnp.float32).reshape(())
     info = jax.tree.map(jnp.asarray, dict(info))
     return see(observation), AdaptedState(alike(inner), time), reward, terminated, truncated & ~terminated, info
