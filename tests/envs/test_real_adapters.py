@@ -123,11 +123,11 @@ def fast() -> Real:
 
 LEARNERS = {
     "ppo": lambda world: on_policy.make_on_policy_experiment(on_policy.OnPolicyParts(
-        world, policies.make_stream_policy(world, hidden=(8,)), NOTHING, optax.sgd(0.1), num_worlds=2, num_steps=4,
+        world, policies.make_stream_policy(world, hidden=(8,)), NOTHING, optax.sgd(0.1), num_worlds=2, num_steps=6,
         **on_policy_settings.ppo(epochs=1, minibatches=1)))}
 for name, settings in (("dqn", off_policy_settings.dqn), ("sac", off_policy_settings.sac)):
   LEARNERS[name] = lambda world, settings=settings: off_policy.make_off_policy_experiment(off_policy.OffPolicyParts(
-      world, NOTHING, optax.sgd(0.1), num_worlds=2, num_steps=4, num_updates=1, batch_size=4, capacity=16,
+      world, NOTHING, optax.sgd(0.1), num_worlds=2, num_steps=6, num_updates=1, batch_size=4, capacity=16,
       learning_starts=8, **settings(hidden=(8,))))
 
 
