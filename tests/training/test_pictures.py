@@ -8,7 +8,8 @@ from PIL import Image
 import pytest
 
 from rlcore import envs
-from rlcore.envs import bandit_stream, chain, corridors, decoy_grid, grids, key_corridor, pinpad, random_maze, ruled_grid
+from rlcore.envs import bandit_stream, chain, corridors, decoy_grid, grids
+from rlcore.envs import key_corridor, pinpad, random_maze, ruled_grid
 from rlcore.envs.cells import AGENT, COLOUR, EXIT, FLOOR, GOAL, LAVA, MARK, WALL
 from rlcore.training import pictures
 from rlcore.types import StreamPolicy
