@@ -63,8 +63,9 @@ def adapt_brax(env: Any, *, horizon: int | None = None, observe: Observe | None 
   """
   _check(env, "brax", "reset", "step", "action_size")
   own = getattr(env, "episode_length", None)
-  own = own and math.ceil(own / getattr(env, "action_repeat", 1))
-  horizon_, limit = _horizon(horizon, own, "this environment has no EpisodeWrapper, so adapt_brax")
+  if own is not None:
+    own = math.ceil(own / getattr(env, "action_repeat", 1))  # it counts the steps of physics
+  horizon, limit = _horizon(horizon, own, "this environment has no EpisodeWrapper, so adapt_brax")
 
   def reset(key, params):
     del params
@@ -77,8 +78,7 @@ def adapt_brax(env: Any, *, horizon: int | None = None, observe: Observe | None 
     late = jnp.asarray(state.info.get("truncation", 0)) > 0
     return state.obs, state, state.reward, (state.done > 0) & ~late, late, state.metrics
 
-  size = int(env.action_size)
-  return _make_world(reset, step, _box(-1.0, 1.0, (size,)), horizon_, limit, observe)
+  return _make_world(reset, step, _box(-1.0, 1.0, (int(env.action_size),)), horizon, limit, observe)
 
 
 def adapt_gymnax(env: Any, params: PyTree | None = None, *, horizon: int | None = None,

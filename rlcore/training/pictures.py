@@ -26,10 +26,9 @@ Box = tuple[float, float, float, float]
 SQUARE: Box = (-1.0, 1.0, -1.0, 1.0)
 _LINE = (214, 214, 214)  # between cells
 _TIME = (120, 120, 120)  # the bar below
-_PALETTE = {codes.FLOOR: (255, 255, 255), codes.WALL: (60, 60, 60), codes.GOAL: (0, 158, 115),
-            codes.AGENT: (0, 114, 178), codes.LAVA: (213, 94, 0), codes.MARK: (250, 229, 180),
-            codes.EXIT: (150, 150, 150)}
-_THINGS = ((230, 159, 0), (204, 121, 167), (86, 180, 233), (153, 102, 51))
+_PALETTE = np.array([  # by the codes of `envs.cells`
+    (255, 255, 255), (60, 60, 60), (0, 158, 115), (0, 114, 178), (213, 94, 0), (250, 229, 180), (150, 150, 150),
+    (230, 159, 0), (204, 121, 167), (86, 180, 233), (153, 102, 51)], np.uint8)  # the last four are things
 
 
 def draw_plane(axes: Axes, *, heat: np.ndarray | None = None, paths: Sequence[np.ndarray] = (),
@@ -97,15 +96,13 @@ def cells_image(cells: Array, *, pixels: int = 24) -> np.ndarray:
     raise ValueError(f"a grid has rows and columns [H, W], not the shape {cells.shape}")
   if pixels < 3:
     raise ValueError(f"pixels={pixels} must be at least 3")
-  known = np.isin(cells, list(_PALETTE)) | ((cells >= codes.COLOUR) & (cells < codes.COLOUR + len(_THINGS)))
+  known = (cells >= 0) & (cells < len(_PALETTE))
   if not known.all():
-    raise ValueError(f"{cells[~known][0]} is no code of envs.cells")
-  colours = np.array([_PALETTE.get(code) or _THINGS[code - codes.COLOUR]
-                      for code in range(codes.COLOUR + len(_THINGS))], np.uint8)
+    raise ValueError(f"{cells[~known][0]} is no code of envs.cells that has a colour")
   image = np.kron(np.where(cells == codes.AGENT, codes.FLOOR, cells), np.ones((pixels, pixels), int))
   offset = (np.arange(pixels) - (pixels - 1) / 2) / pixels
   disc = np.hypot(*np.meshgrid(offset, offset)) < 0.36
-  image = colours[np.where(np.kron(cells == codes.AGENT, disc), codes.AGENT, image)]
+  image = _PALETTE[np.where(np.kron(cells == codes.AGENT, disc), codes.AGENT, image)]
   image[::pixels] = image[:, ::pixels] = _LINE
   return image
 

@@ -78,8 +78,9 @@ def test_an_image_has_a_square_a_cell():
   np.testing.assert_array_equal(centres[0, 0], [255, 255, 255])
   np.testing.assert_array_equal(image[1:9, 10:18], np.broadcast_to(centres[0, 1], (8, 8, 3)))
   np.testing.assert_array_equal(image[1, 19], [255, 255, 255])  # the agent is a disc on the floor
-  with pytest.raises(ValueError, match="99 is no code"):
-    pictures.cells_image([[99]])
+  for code in (-1, COLOUR + 4):
+    with pytest.raises(ValueError, match=f"{code} is no code"):
+      pictures.cells_image([[FLOOR, code]])
   with pytest.raises(ValueError, match="not the shape"):
     pictures.cells_image([1])
   with pytest.raises(ValueError, match="pixels=2"):
