@@ -1,6 +1,9 @@
 """Jittable worlds with gymnax's functional signature, one a file; see `rlcore.types.World` and `TextWorld`."""
 
+from rlcore.envs.adapters import adapt_brax
 from rlcore.envs.adapters import adapt_gymnax
+from rlcore.envs.adapters import adapt_jumanji
+from rlcore.envs.adapters import adapt_xminigrid
 from rlcore.envs.bandit_stream import make_bandit_stream
 from rlcore.envs.chain import chain_tables
 from rlcore.envs.chain import make_chain
@@ -22,7 +25,8 @@ from rlcore.envs.text_worlds import make_text_hops
 from rlcore.envs.text_worlds import make_text_household
 from rlcore.envs.walled_square import make_walled_square
 
-__all__ = ("adapt_gymnax", "chain_tables", "corner_tables", "draw_pinpad_task", "draw_quests", "make_bandit_stream",
-           "make_chain", "make_corner_grid", "make_corridors", "make_decoy_grid", "make_household", "make_mini_quest",
-           "make_pinpad", "make_proof_steps", "make_random_maze", "make_ruled_grid", "make_text_corridor",
-           "make_text_hops", "make_text_household", "make_text_world", "make_walled_square")
+__all__ = ("adapt_brax", "adapt_gymnax", "adapt_jumanji", "adapt_xminigrid", "chain_tables", "corner_tables",
+           "draw_pinpad_task", "draw_quests", "make_bandit_stream", "make_chain", "make_corner_grid", "make_corridors",
+           "make_decoy_grid", "make_household", "make_mini_quest", "make_pinpad", "make_proof_steps",
+           "make_random_maze", "make_ruled_grid", "make_text_corridor", "make_text_hops", "make_text_household",
+           "make_text_world", "make_walled_square")

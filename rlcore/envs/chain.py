@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore.envs import cells
 from rlcore.types import Array, World
 
 LEFT, RIGHT = 0, 1
@@ -101,6 +102,24 @@ def make_chain(
     return jax.nn.one_hot(position, size), after, reward.astype(jnp.float32), terminated, truncated, info
 
   return World(reset, step, 2, size, horizon)
+
+
+def render(state: ChainState, params: ChainParams, *, places: int = 61, has_exit: bool = True,
+           distractor_at: int = 25) -> Array:
+  """Returns the codes of `cells`, `[1, 1 + places]`: exit or wall, the row with what may pay, and the agent on top.
+
+  Args:
+    state: where the agent is.
+    params: the instance; a distractor that pays nothing is not shown.
+    places: as for `make_chain`.
+    has_exit: as for `make_chain`.
+    distractor_at: as for `make_chain`.
+  """
+  left = cells.EXIT if has_exit else cells.WALL
+  row = jnp.full(places + 1, cells.FLOOR).at[0].set(left).at[-1].set(cells.GOAL)
+  row = row.at[distractor_at + 1].max(jnp.where(jnp.asarray(params.distractor) != 0, cells.MARK, cells.FLOOR))
+  place = jnp.where(state.position == places, 0, state.position + 1)
+  return row.at[place].set(cells.AGENT)[None]
 
 
 def chain_tables(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlcore.envs import grids
+from rlcore.envs import cells, grids
 from rlcore.types import Array, World
 
 ROWS, COLUMNS = zip(*grids.MOVES)
@@ -59,6 +59,14 @@ def potential(heuristic: Heuristic, cell: Array, size: int = 5) -> Array:
 
 def _in_decoy(row: Array, column: Array, size: int) -> Array:
   return (row < DECOY) & (column >= size - DECOY)
+
+
+def render(state: DecoyState, heuristic: Heuristic, *, size: int = 5) -> Array:
+  """Returns the codes of `cells`, `[size, size]`: the block that is a decoy, the goal, and the agent on top."""
+  del heuristic
+  row, column = jnp.mgrid[:size, :size]
+  picture = jnp.where(_in_decoy(row, column, size), cells.MARK, cells.FLOOR).at[-1, -1].set(cells.GOAL)
+  return picture.at[state.cell // size, state.cell % size].set(cells.AGENT)
 
 
 def make_decoy_grid(*, size: int = 5, horizon: int = 25) -> World:

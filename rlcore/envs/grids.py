@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rlcore.envs import cells
 from rlcore.types import Array, World
 
 VIEW = 5  # cells a side
@@ -51,6 +52,12 @@ def observe(task: GridTask, state: GridState, goal_distance: int | None) -> Arra
     goal &= jnp.sum(jnp.abs(offset)) <= goal_distance
   last, where = jax.nn.one_hot(state.last, len(MOVES)), state.place / jnp.array(task.walls.shape)
   return jnp.concatenate([around.reshape(-1), goal.reshape(-1), last, where]).astype(jnp.float32)
+
+
+def render(state: GridState, task: GridTask) -> Array:
+  """Returns the codes of `cells`, `[H, W]`: walls, the goal, and the agent on top."""
+  picture = jnp.where(task.walls, cells.WALL, cells.FLOOR).at[tuple(task.goal)].set(cells.GOAL)
+  return picture.at[tuple(state.place)].set(cells.AGENT)
 
 
 def make_grid_world(*, horizon: int, goal_distance: int | None = None) -> World:

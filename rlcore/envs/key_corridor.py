@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rlcore.envs import cells
 from rlcore.types import Array, World
 
 _KEYS = 3
@@ -129,6 +130,18 @@ def draw_tasks(
     return jax.tree.map(lambda x: x[jnp.argmin(distance)], drawn)  # the first of those at distance 0
 
   return jax.vmap(one)(jax.random.split(key, num_tasks), jnp.arange(num_tasks, dtype=jnp.int32))
+
+
+def render(state: CorridorState, task: CorridorTask) -> Array:
+  """Returns the codes of `cells`, `[rooms, 1 + M]`: rooms below each other, the agent in one of them in column 0.
+
+  Beside a room is what each action finds there: the exit, or one of the keys, each of its own colour, which is gone
+  once the agent has it.
+  """
+  waiting = (task.role < _KEYS) & ((state.keys >> jnp.minimum(task.role, _KEYS)) & 1 == 0)
+  found = jnp.where(waiting, cells.COLOUR + task.role, jnp.where(task.role == _KEYS, cells.EXIT, cells.FLOOR))
+  rooms = jnp.where(jnp.arange(task.role.shape[0]) == state.room, cells.AGENT, cells.WALL)
+  return jnp.concatenate([rooms[:, None], found], 1)
 
 
 def make_key_corridor(*, num_tasks: int = 8, turns: int = 8, rooms: int = 4, num_actions: int = 4) -> World:

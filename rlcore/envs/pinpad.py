@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.envs import grids
+from rlcore.envs import cells
 from rlcore.types import Array, World
 
 SIZE, COLOURS, NUM_ACTIONS = 5, 4, 5
@@ -113,6 +114,14 @@ def _step(horizon: int, key: Array, state: PinpadState, action: Array, task: Pin
   terminated = success | failed | (state.time >= horizon)
   info = {"collected": collected.astype(jnp.float32)}
   return _observe(state), state, success.astype(jnp.float32), terminated, jnp.zeros((), bool), info
+
+
+def render(state: PinpadState, task: PinpadTask) -> Array:
+  """Returns the codes of `cells`, `[5, 5]`: the four colours in their corners, and the agent on top."""
+  del task  # the order is not to be seen
+  colours = jnp.asarray(_colours())
+  picture = jnp.where(colours == NONE, cells.FLOOR, cells.COLOUR + colours)
+  return picture.at[state.cell].set(cells.AGENT).reshape(SIZE, SIZE)
 
 
 def make_pinpad(*, horizon: int) -> World:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from rlcore import checks
-from rlcore.envs import grids
+from rlcore.envs import cells, grids
 from rlcore.types import Array, World
 
 SIZE = 7  # cells a side
@@ -66,6 +66,12 @@ def draw_task(key: Array, lava: Array) -> RuledTask:
   goal = draw(goal_key, free & far)
   place = lambda cell: jnp.stack([rows[cell], columns[cell]])
   return RuledTask(lava, place(start), place(goal))
+
+
+def render(state: RuledState, task: RuledTask) -> Array:
+  """Returns the codes of `cells`, `[7, 7]`: column 0 marked, lava, the goal, and the agent on top."""
+  picture = jnp.where(task.lava, cells.LAVA, cells.FLOOR).at[:, 0].set(cells.MARK)
+  return picture.at[tuple(task.goal)].set(cells.GOAL).at[tuple(state.place)].set(cells.AGENT)
 
 
 def make_ruled_grid(*, horizon: int = 30) -> World:

@@ -98,7 +98,7 @@ def oni_reward(
     intrinsic: `[T]`, of one of the three distillers.
     counts: `[T]`, of `episodic_message_count`; 0 (a masked step) pays no intrinsic reward.
     extrinsic_coef: weight; 0 without rewards of the task, 10 on the paper's sparse tasks.
-    intrinsic_coef: weight.
+    intrinsic_coef: weight; a negative one, of either, makes a penalty of what it weighs.
     count_exponent: by which power of the count the intrinsic reward falls.
     clip: bound on the absolute value of the sum; 0 or below for none.
 

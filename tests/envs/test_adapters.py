@@ -1,4 +1,4 @@
-"""gymnax's environments as worlds: fakes of every signature, and CartPole where gymnax is installed."""
+"""Environments of other libraries as worlds: fakes of every signature, and CartPole where gymnax is installed."""
 
 from typing import Any
 
@@ -152,6 +152,148 @@ def test_cart_pole_of_gymnax():
 
   reward, terminated, truncated = jax.jit(run)(jax.random.key(0))
   assert terminated.any() and not truncated.any() and reward[0] == 1  # pushed one way it falls
-  late = world.reset(jax.random.key(0), ())[1].replace(time=499)
+  late = world.reset(jax.random.key(0), ())[1]
+  late = late._replace(inner=late.inner.replace(time=499))
   terminated, truncated = jax.jit(world.step)(jax.random.key(1), late, jnp.zeros((), jnp.int32), ())[3:5]
   assert truncated and not terminated
+
+
+@struct.dataclass
+class Step:
+  """What Jumanji and XLand-MiniGrid say of a step, and what Brax keeps of it in its state."""
+
+  place: Any
+  observation: Any = ()
+  reward: Any = 0.0
+  discount: Any = 1.0
+  ended: Any = False
+  extras: Any = struct.field(default_factory=dict)
+  done: Any = 0.0
+  metrics: Any = struct.field(default_factory=dict)
+  info: Any = struct.field(default_factory=dict)
+  obs: Any = ()
+
+  def last(self):
+    return self.ended
+
+
+class Spec:
+  """Two numbers, 1 or 2 and 0 to 2."""
+  shape, dtype, minimum, maximum = (2,), np.int32, np.array([1, 0]), 2
+
+
+class Places:
+  """Jumanji's signature: both numbers of the action add up; terminates from 6 on, is cut off after 3 steps."""
+
+  time_limit, action_spec = 3, Spec()
+
+  def _see(self, place):
+    return {"b": jnp.eye(2, dtype=bool), "a": place}
+
+  def reset(self, key):
+    return (0, 0), Step(0, self._see(jnp.zeros((), jnp.int32)))
+
+  def step(self, state, action):
+    place, time = state[0] + jnp.sum(action), state[1] + 1
+    over = place >= 6
+    said = Step(place, self._see(place), 1, jnp.where(over, 0.0, 1.0), over | (time >= 3), {"first": action[0]})
+    return (place, time), said
+
+
+def play(world, actions):
+  def step(state, action):
+    observation, state, reward, terminated, truncated, info = world.step(jax.random.key(0), state, action, ())
+    return state, (observation, reward, terminated, truncated, info)
+  observation, state = world.reset(jax.random.key(0), ())
+  return observation, jax.lax.scan(step, state, actions)[1]
+
+
+def test_jumanjis_discounts_masks_and_several_numbers():
+  world = adapters.adapt_jumanji(Places())
+  assert (world.num_actions, world.observation_size, world.horizon) == (6, 5, 3)
+  first, (seen, reward, terminated, truncated, info) = play(world, jnp.array([5, 0, 1]))  # (2, 2), (1, 0), (1, 1)
+  np.testing.assert_array_equal(first, [0, 1, 0, 0, 1])
+  np.testing.assert_array_equal(seen[:, 0], [4, 5, 7])
+  np.testing.assert_array_equal(info["first"], [2, 1, 1])
+  np.testing.assert_array_equal(terminated, [0, 0, 1])
+  assert not truncated.any() and seen.dtype == reward.dtype == jnp.float32
+  terminated, truncated = play(world, jnp.zeros(3, jnp.int32))[1][2:4]
+  np.testing.assert_array_equal(truncated, [0, 0, 1])
+  assert not terminated.any()
+  chosen = adapters.adapt_jumanji(Places(), horizon=2, observe=lambda seen: seen["b"])
+  assert chosen.observation_shape == (2, 2) and chosen.horizon == 2
+  np.testing.assert_array_equal(play(chosen, jnp.zeros(2, jnp.int32))[1][3], [0, 1])  # by our clock
+
+
+class Push:
+  """Brax's signature; done beyond 2, and after two steps where `own_clock` is set."""
+
+  action_size, own_clock = 1, False
+
+  def reset(self, key):
+    info = {"steps": 0, "truncation": 0.0} if self.own_clock else {}
+    return Step(jnp.zeros(()), obs=jnp.zeros(3), metrics={"place": 0.0}, info=info)
+
+  def step(self, state, action):
+    place, info = state.place + action[0], state.info
+    done = place > 2
+    if self.own_clock:
+      late = (info["steps"] >= 1) & ~done
+      done, info = done | late, {"steps": info["steps"] + 1, "truncation": late * 1.0}
+    return state.replace(place=place, obs=jnp.full(3, place), reward=1.0, done=done * 1.0, metrics={"place": place},
+                         info=info)
+
+
+def test_braxs_clock_or_ours():
+  world = adapters.adapt_brax(Push(), horizon=4)
+  assert (world.num_actions, world.action_size, world.observation_size, world.horizon) == (0, 1, 3, 4)
+  _, (seen, reward, terminated, truncated, info) = play(world, jnp.array([[0.5], [-9.0], [7.0], [1.0]]))
+  np.testing.assert_array_equal(info["place"], [0.5, -0.5, 0.5, 1.5])  # clipped to [-1, 1]
+  np.testing.assert_array_equal(seen[:, 2], info["place"])
+  np.testing.assert_array_equal(truncated, [0, 0, 0, 1])
+  assert not terminated.any() and (reward == 1).all()
+  terminated, truncated = play(world, jnp.ones((4, 1)))[1][2:4]
+  np.testing.assert_array_equal(terminated, [0, 0, 1, 1])
+  assert not truncated.any()  # a termination at the horizon is no time-out
+
+  own = Push()
+  own.own_clock, own.episode_length, own.action_repeat = True, 3, 2
+  world = adapters.adapt_brax(own)
+  assert world.horizon == 2  # three steps of physics, two at a time
+  terminated, truncated = play(world, jnp.zeros((2, 1)))[1][2:4]
+  np.testing.assert_array_equal(truncated, [0, 1])
+  assert not terminated.any()
+
+
+class AutoResetPlaces(Places):
+  pass
+
+
+class VmapPush(Push):
+  pass
+
+
+@pytest.mark.parametrize("adapt, env, error, said", [
+    (adapters.adapt_brax, object(), TypeError, "object is no environment of brax: it has no reset, step, action_size"),
+    (adapters.adapt_jumanji, Push(), TypeError, "Push is no environment of jumanji: it has no action_spec"),
+    (adapters.adapt_xminigrid, Push(), TypeError, "Push is no environment of xminigrid: .* default_params"),
+    (adapters.adapt_brax, Push(), ValueError, "no EpisodeWrapper, so adapt_brax needs horizon="),
+    (adapters.adapt_jumanji, AutoResetPlaces(), ValueError, "AutoResetPlaces replaces the last observation"),
+    (adapters.adapt_brax, VmapPush(), ValueError, "VmapPush makes a batch"),
+    (lambda env: adapters.adapt_jumanji(env, horizon=0), Places(), ValueError, "horizon=0 must be at least 1")])
+def test_what_does_not_fit_an_adapter_is_told(adapt, env, error, said):
+  with pytest.raises(error, match=said):
+    adapt(env)
+
+
+def test_actions_and_rewards_that_no_world_has_are_told():
+  several, endless, wordy = Places(), Places(), Places()
+  several.step = lambda state, action: (state, Places().step(state, action)[1].replace(reward=jnp.ones(2)))
+  wordy.action_spec = object()
+  with pytest.raises(TypeError, match=r"a reward of shape \(2,\) is not one number"):
+    adapters.adapt_jumanji(several)
+  with pytest.raises(TypeError, match="actions of object are neither discrete nor a box"):
+    adapters.adapt_jumanji(wordy)
+  endless.time_limit = None
+  with pytest.raises(ValueError, match="no time_limit, so adapt_jumanji needs horizon="):
+    adapters.adapt_jumanji(endless)

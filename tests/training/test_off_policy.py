@@ -10,7 +10,7 @@ import pytest
 
 from rlcore.training import loop, off_policy, off_policy_settings, replay
 from rlcore.training import state as state_lib
-from rlcore.types import StreamReward, World
+from rlcore.types import Stream, StreamReward, World
 from tests.training import test_on_policy
 
 flashbax = pytest.importorskip("flashbax")
@@ -214,6 +214,17 @@ def test_steps_that_are_not_finite_are_told_and_taught_to_nobody():
   assert state.reward_state == 0 and state.skipped == 0 and metrics["critic_grad_norm"] > 0
   assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(state.params))
   assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(before.params)))
+
+
+@pytest.mark.parametrize("where", ["observation", "next_observation"])
+def test_a_step_that_sees_or_leads_to_nan_is_masked(where):
+  zeros, bad = jnp.zeros((2, 3)), jnp.zeros((2, 3, 4)).at[1, 2, 0].set(jnp.nan)
+  stream = Stream(**(dict(observation=jnp.zeros((2, 3, 4)), action=zeros, reward_t=zeros, discount_t=zeros,
+                          log_prob_old=zeros, value_t=zeros, value_tp1=zeros, mask=zeros, truncated=zeros > 0,
+                          next_observation=jnp.zeros((2, 3, 4))) | {where: bad}))
+  steps = replay.from_stream(stream, zeros)
+  np.testing.assert_array_equal(steps.mask, [[1, 1, 1], [1, 1, 0]])
+  assert np.isfinite(getattr(steps, where)).all()
 
 
 def test_bad_parts_are_told():
