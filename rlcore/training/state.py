@@ -224,10 +224,25 @@ def minibatch_steps(
   if minibatches == 1:  # the order inside a full batch means nothing
     return jax.lax.scan(lambda carry, _: step(carry, batch), carry, length=epochs) if epochs > 1 else _stack_one(
         step(carry, batch))
-  order = jax.vmap(lambda k: jax.random.permutation(k, size))(jax.random.split(key, epochs))
+  order = _shuffled(key, epochs, size)
   pick = lambda index: jax.tree.map(lambda x: x[index], batch)
   order = order.reshape(epochs * minibatches, size // minibatches)
   return jax.lax.scan(lambda carry, index: step(carry, pick(index)), carry, order)
+
+
+def _shuffled(key: Array, count: int, size: int) -> Array:
+  """Draws `count` orders of `size` entries, int32.
+
+  An order sorts numbers that are drawn, and with them the entries. Up to 2**16 entries, number and entry share one
+  word, the number above: sorting words takes a CPU a tenth of the time of sorting pairs. Numbers that are equal, which
+  of 2**13 entries one in 64 has company in, leave their entries in order.
+  """
+  width = max(size - 1, 1).bit_length()
+  if width > 16:
+    return jax.vmap(lambda key: jax.random.permutation(key, size))(jax.random.split(key, count))
+  drawn = jax.random.bits(key, (count, size), jnp.uint32) >> width << width
+  words = jnp.sort(drawn | jnp.arange(size, dtype=jnp.uint32), axis=-1)
+  return (words & jnp.uint32((1 << width) - 1)).astype(jnp.int32)
 
 
 def _stack_one(result: tuple[PyTree, Metrics]) -> tuple[PyTree, Metrics]:
