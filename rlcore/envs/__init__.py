@@ -2,6 +2,8 @@
 
 from rlcore.envs.adapters import adapt_gymnax
 from rlcore.envs.bandit_stream import make_bandit_stream
+from rlcore.envs.caption_quest import draw_caption_quest
+from rlcore.envs.caption_quest import make_caption_quest
 from rlcore.envs.chain import chain_tables
 from rlcore.envs.chain import make_chain
 from rlcore.envs.corridors import make_corridors
@@ -20,7 +22,8 @@ from rlcore.envs.text_worlds import make_text_hops
 from rlcore.envs.text_worlds import make_text_household
 from rlcore.envs.walled_square import make_walled_square
 
-__all__ = ("adapt_gymnax", "chain_tables", "draw_pinpad_task", "draw_quests", "make_bandit_stream", "make_chain",
-           "make_corridors", "make_decoy_grid", "make_household", "make_mini_quest", "make_pinpad", "make_proof_steps",
-           "make_random_maze", "make_ruled_grid", "make_text_corridor", "make_text_hops", "make_text_household",
-           "make_text_world", "make_walled_square")
+__all__ = ("adapt_gymnax", "chain_tables", "draw_caption_quest", "draw_pinpad_task", "draw_quests",
+           "make_bandit_stream", "make_caption_quest", "make_chain", "make_corridors", "make_decoy_grid",
+           "make_household", "make_mini_quest", "make_pinpad", "make_proof_steps", "make_random_maze",
+           "make_ruled_grid", "make_text_corridor", "make_text_hops", "make_text_household", "make_text_world",
+           "make_walled_square")
