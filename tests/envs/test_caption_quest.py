@@ -12,9 +12,10 @@ _WALKS, _STEPS = 8000, 96
 _TEMPLATE = {" ".join(words): i for i, words in enumerate(caption_quest.TEMPLATES)}
 
 
-def _walk(actions, horizon=_STEPS, variants=caption_quest.VARIANTS):
+@jax.jit
+def _walk(actions, variants):
   """Walks `[N, T]` in as many instances, running on past the end."""
-  world = caption_quest.make_caption_quest(horizon=horizon, variants=variants)
+  world = caption_quest.make_caption_quest(horizon=_STEPS, variants=variants)
 
   def walk(key, actions):
     task_key, reset_key, key = jax.random.split(key, 3)
@@ -22,18 +23,18 @@ def _walk(actions, horizon=_STEPS, variants=caption_quest.VARIANTS):
     first, state = world.reset(reset_key, quest)
 
     def step(state, inputs):
-      after = world.step(*inputs[:1], state, inputs[1], quest)
-      return after[1], after
+      after = world.step(inputs[0], state, inputs[1], quest)
+      return after[1], (after[0], *after[2:])
 
     return quest, first, jax.lax.scan(step, state, (jax.random.split(key, actions.shape[0]), actions))[1]
 
-  return jax.tree.map(np.asarray, jax.jit(jax.vmap(walk))(jax.random.split(jax.random.key(0), len(actions)), actions))
+  return jax.vmap(walk)(jax.random.split(jax.random.key(0), len(actions)), actions)
 
 
 @pytest.fixture(scope="module")
 def walks():
   actions = np.random.default_rng(0).integers(0, 4, (_WALKS, _STEPS))
-  return actions, *_walk(jnp.asarray(actions))
+  return actions, *jax.tree.map(np.asarray, _walk(actions, caption_quest.VARIANTS))
 
 
 def _told(place, moved, has_key, door_open, quest):
@@ -57,7 +58,7 @@ def _told(place, moved, has_key, door_open, quest):
 
 
 def test_steps_are_those_of_a_plain_loop(walks):
-  actions, quests, first, (observation, _, reward, terminated, truncated, info) = walks
+  actions, quests, first, (observation, reward, terminated, truncated, info) = walks
   seen = collections.Counter()
   for i in range(80):
     quest = caption_quest.CaptionQuest(*(x[i] for x in quests))
@@ -81,7 +82,7 @@ def test_steps_are_those_of_a_plain_loop(walks):
 
 
 def test_random_play_rarely_opens_the_chest(walks):
-  won = walks[-1][2] > 0
+  won = walks[-1][1] > 0
   assert abs(won[:, :64].any(1).mean() - 0.012) < 0.003  # the specification's 1.2 %; a standard error is 0.0012
   assert abs(won.any(1).mean() - 0.034) < 0.005
 
@@ -116,8 +117,8 @@ def test_wordings_and_noise_are_drawn_evenly(walks):
   np.testing.assert_allclose(share, 1 / 20, atol=0.002)
   kinds = np.bincount(template[template >= caption_quest.QUIET] - caption_quest.QUIET, minlength=9)
   np.testing.assert_allclose(kinds / kinds.sum(), [0.5, *[1 / 16] * 8], atol=0.004)
-  once = _walk(jnp.asarray(np.random.default_rng(2).integers(0, 4, (20, 40))), variants=1)[-1][-1]["caption"]
-  assert set(np.unique(once % caption_quest.VARIANTS)) == {0}
+  once = np.asarray(_walk(walks[0], 1)[-1][-1]["caption"])
+  np.testing.assert_array_equal(once, template * caption_quest.VARIANTS)
 
 
 def test_captions_are_words():
