@@ -2,24 +2,22 @@
 
 The update is a compiled program as ever. After it the host hands the messages that are not annotated yet to a thread
 (`assistants.AsyncAnnotator`) and writes what that has found out by now into the state of the reward. A model that is slow,
-silent or gone costs annotations, never time; what became of it is in the metrics and, at the end, in `finish`.
+silent or gone costs annotations, never time; what became of it is in the metrics and in `judging.reports`.
 
 Reference: ONI, arXiv:2410.23022.
 """
 
 from collections.abc import Sequence
-import weakref
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rlcore import assistants
-from rlcore.training import message_rewards
+from rlcore.training import judging, message_rewards
 from rlcore.types import Experiment
 
 _PAIRS = 64  # annotated pairs that are written at a time: one program for any number
-_RUNNING: "weakref.WeakSet[assistants.AsyncAnnotator]" = weakref.WeakSet()
 
 
 def with_annotator(
@@ -50,7 +48,7 @@ def with_annotator(
   make = lambda annotate: annotate and assistants.AsyncAnnotator(annotate, batch_size=batch_size, capacity=capacity)
   on_messages, on_pairs = make(label), make(prefer)
   running = [annotator for annotator in (on_messages, on_pairs) if annotator]
-  _RUNNING.update(running)
+  judging.report_annotators(running)
   step, evaluate = jax.jit(experiment.update), jax.jit(experiment.evaluate)
   absorb = jax.jit(lambda state, *new: state.replace(reward_state=reward.absorb(state.reward_state, *new)))
 
@@ -87,21 +85,3 @@ def _counts(annotators: Sequence[assistants.AsyncAnnotator]) -> dict[str, jax.Ar
   totals = [annotator.totals | {"waiting": annotator.waiting} for annotator in annotators]
   names = dict.fromkeys(name for total in totals for name in total)
   return {f"annotator/{name}": jnp.float32(sum(total[name] for total in totals)) for name in names}
-
-
-def finish(patience: float = 1.0) -> list[str]:
-  """Stops all annotators of this process and tells in a line of each what became of its items.
-
-  Args:
-    patience: seconds that each may take to end.
-  """
-  lines = []
-  for annotator in list(_RUNNING):
-    total = annotator.totals
-    if any(total.values()):
-      counts = ", ".join(f"{number} {name}" for name, number in total.items())
-      lines.append(f"annotator: {counts}, {annotator.waiting} waiting at the end"
-                   + (f"; the latest problem: {annotator.problem}" if annotator.problem else ""))
-    annotator.close(patience)
-    _RUNNING.discard(annotator)
-  return lines
