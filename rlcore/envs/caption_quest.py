@@ -98,7 +98,7 @@ def make_caption_quest(*, horizon: int = 64, variants: Array | int = VARIANTS) -
   def observe(quest, state):
     ways = jnp.concatenate([thing - state.place for thing in (quest.key, quest.door, quest.chest)])
     return jnp.concatenate([
-        state.place / SIZE, ways / SIZE, jnp.stack([state.has_key, state.door_open])]).astype(jnp.float32)
+        state.place / SIZE, ways / 2, jnp.stack([state.has_key, state.door_open])]).astype(jnp.float32)
 
   def reset(key, params):
     del key
