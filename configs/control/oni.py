@@ -1,6 +1,10 @@
-"""draft"""
+"""DOC"""
+
+import math
+
 import ml_collections
 import numpy as np
+
 from rlcore.training import judging, results
 
 
@@ -29,14 +33,15 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.class_threshold = 0.5
   config.rank_threshold = 0.0
   config.annotations = 8  # captions, or pairs, an update
+  config.max_pairs = 10_000  # the newest, that are learned from
   config.fit_steps = 32
   config.fit_batch = 64
   config.fit_lr = 1e-3
   # Of the annotator that stands in for a language model: share of wrong labels; 1 also takes "see key" for progress.
   config.flip = 0.05
   config.see_key = 0.0
-  config.annotator = judging.judge_config()
-  config.queue = 256  # captions, and pairs, that wait for a language model
+  config.judge = judging.judge_config()  # a language model in its place, asked while the agent trains
+  config.queue = 256  # captions, and pairs, that wait for it
 
   config.hidden = (64, 64)
   config.num_worlds = 64
@@ -61,3 +66,65 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.hidden = (4,)
     config.fit_steps, config.fit_batch = 2, 4
   return config
+
+
+def _arm(distiller: str = "", **changes) -> dict[str, float]:
+  weights = {f"weights.{name}": float(name == distiller) for name in ("retrieval", "classification", "ranking")}
+  return weights | dict(all_labels=0.0, count_exponent=3.0, wordings=20.0, flip=0.05, see_key=0.0) | changes
+
+
+_ONE = dict(wordings=1.0, flip=0.0)
+ARMS = {
+    "extrinsic": _arm(), "retrieval": _arm("retrieval"), "classification": _arm("classification"),
+    "ranking": _arm("ranking"), "all labels": _arm("retrieval", all_labels=1.0),
+    **{f"{name}, one wording": _arm(name, **_ONE) for name in ("retrieval", "classification", "ranking")},
+    "farming": _arm("retrieval", see_key=1.0, **_ONE),
+    "farming, no counts": _arm("retrieval", see_key=1.0, count_exponent=0.0, **_ONE),
+}
+ONI = ("retrieval", "classification", "ranking")
+CLAIM = results.Claim(
+    paper="ONI",
+    arxiv="2410.23022",
+    statement="Rewards from a language model's feedback on messages, learned while the agent trains, far exceed the "
+              "extrinsic reward alone on sparse tasks; a table of labels is strong already, a classifier alike, ranking "
+              "the most expressive.",
+    metric="tail:success",
+    method="ranking",
+    baselines=("retrieval", "classification", "all labels", "extrinsic"),
+    rule="chest success of the episodes that end in the last tenth of training: not reproduced if the extrinsic arm has "
+         "0.5 or more, or the mean of any of retrieval, classification and ranking exceeds it by less than 2 standard "
+         "errors, paired over seeds; reproduced if neither is so, the extrinsic arm has less than 0.2, each of the three "
+         "more than 0.7 and no more than 0.15 less than with all labels from the start, and in the farming check counts "
+         "are worth at least 0.2 of success; else inconclusive. How soon 0.5 is reached is reported, not judged",
+    seeds=tuple(range(5)),
+    also=("mean:success", "to0.5:success", "tail:accuracy", "mean:unannotated_share", "tail:annotated",
+          "tail:beside_key", "tail:paid"),
+)
+
+
+def verdict(result) -> tuple[str, str]:
+  """Judges by the rule in `CLAIM`."""
+  arms = next(iter(result["variants"].values()))["arms"]
+  values = lambda arm, metric=CLAIM.metric: np.array(arms[arm]["values"][metric], float)
+  mean = {arm: float(values(arm).mean()) for arm in arms}
+  gains = {arm: values(arm) - values("extrinsic") for arm in ONI}
+  least = {arm: float(x.mean() - 2 * x.std(ddof=1) / math.sqrt(len(x))) for arm, x in gains.items()}
+  counts = mean["farming"] - mean["farming, no counts"]
+  half = lambda suffix: ", ".join(f"{arm} {values(arm + suffix, 'to0.5:success').mean():.0f}" for arm in ONI)
+  told = (", ".join(f"{arm} {mean[arm]:.2f}" for arm in ("extrinsic", *ONI, "all labels"))
+          + "; over extrinsic less 2 standard errors " + ", ".join(f"{least[arm]:+.2f}" for arm in ONI)
+          + f"; farming {mean['farming']:.2f} with counts, {mean['farming, no counts']:.2f} without; updates to 0.5: "
+          f"{half('')}, with one wording {half(', one wording')}")
+  if not np.isfinite([*mean.values(), *least.values()]).all():
+    return "inconclusive", f"a run did not end in a number: {told}"
+  if mean["extrinsic"] >= 0.5 or min(least.values()) < 0:
+    return "not reproduced", told
+  high = all(mean[arm] > 0.7 and mean[arm] >= mean["all labels"] - 0.15 for arm in ONI)
+  return ("reproduced" if mean["extrinsic"] < 0.2 and high and counts >= 0.2 else "inconclusive"), told
+
+
+def sweep(add):
+  """Which distiller, and how much its rewards weigh."""
+  for distiller in ONI:
+    for coef in (0.1, 0.3, 1.0):
+      add(**_arm(distiller), intrinsic_coef=coef)

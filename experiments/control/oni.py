@@ -2,7 +2,7 @@
 
 PPO on streams in `envs.caption_quest`, paid by `training.message_rewards`. The arms differ in floats alone: the weights
 of the three distillers, whether all labels are there from the start, and by which power repetitions pay less. The
-annotator is a table inside the program, or `config.annotator` chooses a language model, which is asked on the host while
+annotator is a table inside the program, or `config.judge` chooses a language model, which is asked on the host while
 training goes on.
 """
 
@@ -23,9 +23,9 @@ from rlcore.types import Array, Experiment, Metrics, PyTree, Stream
 
 
 def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
-  """Composes PPO with the arm's reward, and with a language model where `config.annotator` wants one."""
+  """Composes PPO with the arm's reward, and with a language model where `config.judge` wants one."""
   world = caption_quest.make_caption_quest(horizon=config.horizon, variants=config.wordings)
-  judge = judging.make_judge(config.annotator, functools.partial(stand_in, config), tolerant=True)
+  judge = judging.make_judge(config.judge, functools.partial(stand_in, config), tolerant=True)
   reward = make_reward(config, inside=judge is None)
   experiment = on_policy.make_on_policy_experiment(on_policy.OnPolicyParts(
       world=world, policy=policies.make_stream_policy(world, hidden=config.hidden),
@@ -43,7 +43,8 @@ def make_reward(config: ml_collections.ConfigDict, *, inside: bool = True) -> me
   settings = message_rewards.Settings(
       extrinsic_coef=config.extrinsic_coef, intrinsic_coef=config.intrinsic_coef, count_exponent=config.count_exponent,
       clip=config.clip_reward, class_threshold=config.class_threshold, rank_threshold=config.rank_threshold,
-      lr=config.fit_lr, annotations=config.annotations, fit_steps=config.fit_steps, batch_size=config.fit_batch)
+      lr=config.fit_lr, annotations=config.annotations, fit_steps=config.fit_steps, batch_size=config.fit_batch,
+      max_pairs=config.max_pairs)
   truth = annotations(config)
   return message_rewards.MessageReward(
       caption_quest.captions(), len(caption_quest.WORDS), message_rewards.Weights(**config.weights), settings,
@@ -73,7 +74,7 @@ def ask_on_host(config: ml_collections.ConfigDict, experiment: Experiment, rewar
   """Asks the judge, beside the training, what the arm's distiller learns from."""
   weights = config.weights
   if config.all_labels > 0:
-    raise RunError("all_labels=1 means the labels of the stand-in: leave annotator.kind=jitted")
+    raise RunError("all_labels=1 means the labels of the stand-in: leave judge.kind=jitted")
   asks = lambda wanted, ask: assistants.judge_annotator(judge, ask) if wanted else None
   return annotating.with_annotator(
       experiment, reward, caption_quest.caption_texts(),

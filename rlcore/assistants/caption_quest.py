@@ -3,10 +3,12 @@
 All of it sees the words of a caption alone, never the state of the world.
 """
 
+import functools
 import zlib
 
 from rlcore.assistants import prompts
 from rlcore.assistants.judges import Request
+from rlcore.envs import caption_quest
 
 GOAL = ("Take the key, then open the door with it, then open the chest. Only the chest pays, and each of the three "
         "counts once.")
@@ -26,19 +28,31 @@ def label_caption(caption: str, flip: float = 0.0, helpful: tuple[str, ...] = PR
 
   Args:
     caption: the text.
-    flip: share of the captions whose label is wrong; which they are depends on the text alone.
+    flip: share of the captions of the world whose label is wrong, see `flip_draw`; 0 takes any text.
     helpful: words that make a caption helpful.
 
   Returns:
     1 if it is helpful, else 0.
   """
   right = any(words in caption for words in helpful)
-  return int(right != (flip_draw(caption) < flip))
+  return int(right != (flip > 0 and flip_draw(caption) < flip))
 
 
 def flip_draw(caption: str) -> float:
-  """Returns a number in [0, 1) that looks random and depends on the text alone."""
-  return zlib.crc32(caption.encode()) / 2**32
+  """Returns a fixed draw from [0, 1) for a caption of the world: every wording of a template has its own twentieth.
+
+  So a share of 0.05 makes one wording of each template wrong, which favours no template.
+  """
+  return _draws()[caption]
+
+
+@functools.cache
+def _draws() -> dict[str, float]:
+  texts, draws = caption_quest.caption_texts(), {}
+  for start in range(0, len(texts), caption_quest.VARIANTS):
+    wordings = sorted(texts[start:start + caption_quest.VARIANTS], key=lambda text: zlib.crc32(text.encode()))
+    draws |= {text: rank / caption_quest.VARIANTS for rank, text in enumerate(wordings)}
+  return draws
 
 
 def progress(caption: str) -> int:

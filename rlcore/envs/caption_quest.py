@@ -81,9 +81,9 @@ def make_caption_quest(*, horizon: int = 64, variants: Array | int = VARIANTS) -
   """Makes the world; its params are one `CaptionQuest`.
 
   Actions move up, down, left, right; the edge stops the agent. Entering a cell touches what is there. The observation
-  is `[10]`: the place of the agent and the ways from it to the key, the door and the chest (rows and columns, in units
-  of the side), whether the key is taken and whether the door is open. The horizon terminates too. `info` holds the number of the `caption`, int32. The first of
-  these that holds is told:
+  is `[10]`: the place of the agent in units of the side, the ways from it to the key, the door and the chest in units
+  of two cells, whether the key is taken and whether the door is open. The horizon terminates too. `info` holds the
+  number of the `caption`, int32. The first of these that holds is told:
     the next object of the quest is touched (templates 0 to 2); the door is touched without the key; the chest before
     the door is open; the edge stopped the agent; the key, not taken yet, is one move away. Else nothing, half of the
     time, or one of eight kinds of noise.

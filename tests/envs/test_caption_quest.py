@@ -64,8 +64,8 @@ def test_steps_are_those_of_a_plain_loop(walks):
     quest = caption_quest.CaptionQuest(*(x[i] for x in quests))
     assert len({tuple(x) for x in quest}) == 4
     place, has_key, door_open = tuple(quest.start), False, False
-    things = np.ravel(quest[1:]) / 8
-    assert first[i].tolist() == [*np.divide(place, 8), *things, 0, 0]
+    seen_from = lambda place: [*np.divide(place, 8), *np.ravel(np.subtract(quest[1:], place)) / 2]
+    assert first[i].tolist() == [*seen_from(place), 0, 0]
     for t, action in enumerate(actions[i]):
       down, right = grids.MOVES[action]
       after = (min(max(place[0] + down, 0), 7), min(max(place[1] + right, 0), 7))
@@ -76,7 +76,7 @@ def test_steps_are_those_of_a_plain_loop(walks):
       assert template == _TEMPLATE[told] if told else template >= caption_quest.QUIET
       won = told == "key opens chest"
       assert (reward[i, t], terminated[i, t], truncated[i, t]) == (won, won or t + 1 >= _STEPS, False)
-      assert observation[i, t].tolist() == [*np.divide(place, 8), *things, has_key, door_open]
+      assert observation[i, t].tolist() == [*seen_from(place), has_key, door_open]
       seen[told] += 1
   assert set(seen) == {None, *(" ".join(words) for words in caption_quest.TEMPLATES[:caption_quest.QUIET])}
 

@@ -57,8 +57,8 @@ def test_what_repetitions_of_the_sight_of_the_key_pay():
 
 def _asking(server, tmp_path, **overrides):
   return _config("smoke", **{
-      "annotator.kind": "chat", "annotator.base_url": getattr(server, "base_url", server), "annotator.model": "m",
-      "annotator.cache_dir": "", "annotator.tries": 1, "annotator.timeout": 5.0, "num_worlds": 8, "steps": 4,
+      "judge.kind": "chat", "judge.base_url": getattr(server, "base_url", server), "judge.model": "m",
+      "judge.cache_dir": "", "judge.tries": 1, "judge.timeout": 5.0, "num_worlds": 8, "steps": 4,
       "log_every": 4, "checkpoint_every": 4, **overrides})
 
 
@@ -69,6 +69,7 @@ def _until(condition):
     time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_language_model_labels_captions_and_pairs_while_the_agent_trains(tmp_path):
   def behave(number, payload):
     asked = payload["messages"][-1]["content"]
@@ -97,6 +98,7 @@ def test_a_language_model_labels_captions_and_pairs_while_the_agent_trains(tmp_p
   assert metrics["annotator/annotated"] >= labelled.sum() + known.num_pairs and metrics["annotator/failed"] == 0
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_nobody_answers(tmp_path):
   with serve(lambda number, payload: Answer(status=500)) as server:
     config = _asking(server, tmp_path)
@@ -112,3 +114,22 @@ def test_training_goes_on_where_nobody_answers(tmp_path):
 def test_a_language_model_cannot_know_all_labels_at_once(tmp_path):
   with pytest.raises(RunError, match="all_labels"):
     oni.make_experiment(_asking("http://127.0.0.1:9/v1", tmp_path, all_labels=1.0))
+
+
+def _result(**rates):
+  """A result in which every arm has the same rate on every seed, but for a little noise, and reaches 0.5 halfway."""
+  noise = np.linspace(-0.01, 0.01, 5)
+  usual = dict(extrinsic=0.05, farming=0.9) | {"farming, no counts": 0.3}
+  rates = {arm: usual.get(arm, 0.8) for arm in config_file.ARMS} | rates
+  arms = {arm: {"values": {"tail:success": list(rate + noise * (arm != "extrinsic")), "to0.5:success": [50.0] * 5}}
+          for arm, rate in rates.items()}
+  return {"claim": dataclasses.asdict(config_file.CLAIM), "variants": {"default": {"arms": arms}}}
+
+
+@pytest.mark.parametrize("rates, want", [
+    ({}, "reproduced"), ({"extrinsic": 0.6}, "not reproduced"), ({"extrinsic": 0.3}, "inconclusive"),
+    ({"retrieval": 0.05}, "not reproduced"), ({"ranking": 0.04}, "not reproduced"), ({"retrieval": 0.07}, "inconclusive"),
+    ({"classification": 0.65}, "inconclusive"), ({"all labels": 0.97}, "inconclusive"), ({"farming": 0.45}, "inconclusive"),
+    ({"ranking": float("nan")}, "inconclusive"), ({"all labels": 0.1}, "reproduced")])
+def test_the_rule_of_the_verdict(rates, want):
+  assert config_file.verdict(_result(**rates))[0] == want
