@@ -86,16 +86,17 @@ CLAIM = results.Claim(
     paper="ONI",
     arxiv="2410.23022",
     statement="Rewards from a language model's feedback on messages, learned while the agent trains, far exceed the "
-              "extrinsic reward alone on sparse tasks; a table of labels is strong already, a classifier alike, ranking "
-              "the most expressive.",
+              "extrinsic reward alone on sparse tasks; a table of labels is strong already, a classifier "
+              "alike, ranking the most expressive.",
     metric="tail:success",
     method="ranking",
     baselines=("retrieval", "classification", "all labels", "extrinsic"),
-    rule="chest success of the episodes that end in the last tenth of training: not reproduced if the extrinsic arm has "
-         "0.5 or more, or the mean of any of retrieval, classification and ranking exceeds it by less than 2 standard "
-         "errors, paired over seeds; reproduced if neither is so, the extrinsic arm has less than 0.2, each of the three "
-         "more than 0.7 and no more than 0.15 less than with all labels from the start, and in the farming check counts "
-         "are worth at least 0.2 of success; else inconclusive. How soon 0.5 is reached is reported, not judged",
+    rule="chest success of the episodes that end in the last tenth of training: not reproduced if the extrinsic arm "
+         "has 0.5 or more, or the mean of any of retrieval, classification and ranking exceeds it by less than 2 "
+         "standard errors, paired over seeds; reproduced if neither is so, the extrinsic arm has less than 0.2, each "
+         "of the three more than 0.7 and no more than 0.15 less than with all labels from the start, and in the "
+         "farming check counts are worth at least 0.2 of success; else inconclusive. How soon 0.5 is reached is "
+         "reported, not judged",
     seeds=tuple(range(5)),
     also=("mean:success", "to0.5:success", "tail:accuracy", "mean:unannotated_share", "tail:annotated",
           "tail:beside_key", "tail:paid"),

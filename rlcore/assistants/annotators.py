@@ -15,8 +15,8 @@ import threading
 from rlcore.assistants.judges import Judge, Request
 
 Annotator = Callable[[Sequence[Hashable]], Sequence[int | None]]
-"""One label an item, in order: of a caption 1 (helpful) or 0, of a pair of them 0 (the first is better), 1 or 2 (a tie);
-None where there is none to be had."""
+"""One label an item, in order: of a caption 1 (helpful) or 0, of a pair of them 0 (the first is better), 1 or 2 (a
+tie); None where there is none to be had."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0  # seconds before the next try after one that failed wholly
 

@@ -13,8 +13,8 @@ from rlcore.envs import caption_quest
 GOAL = ("Take the key, then open the door with it, then open the chest. Only the chest pays, and each of the three "
         "counts once.")
 EXAMPLES = (
-    ("the lamp goes out here far old", False), ("you climb rope up slow grey", True), ("you hear a cart cold near", False),
-    ("rope breaks in two dim high", False))
+    ("the lamp goes out here far old", False), ("you climb rope up slow grey", True),
+    ("you hear a cart cold near", False), ("rope breaks in two dim high", False))
 """Messages of another world, and whether they are helpful there: what an answer looks like."""
 
 PROGRESS = ("pick key", "opens door", "opens chest")

@@ -29,9 +29,9 @@ TEMPLATES = (
 SEE_KEY, QUIET = 6, 7  # templates: the key is beside the agent; nothing happens
 NUM_CAPTIONS = len(TEMPLATES) * VARIANTS
 LENGTH = 12  # words of a caption
-_FILLERS = ("old", "grey", "cold", "long", "dim", "wet", "dust", "stone", "moss", "beam", "hall", "step", "now", "still",
-            "again", "far", "near", "low", "high", "slow", "soft", "deep", "bare", "worn", "pale", "damp", "thin", "wide",
-            "dark", "quiet", "heavy", "small")
+_FILLERS = ("old", "grey", "cold", "long", "dim", "wet", "dust", "stone", "moss", "beam", "hall", "step", "now", "far",
+            "again", "still", "near", "low", "high", "slow", "soft", "deep", "bare", "worn", "pale", "damp", "thin",
+            "wide", "dark", "quiet", "heavy", "small")
 WORDS = (*dict.fromkeys(word for template in TEMPLATES for word in template), *_FILLERS)
 _TEXT_SEED = 20
 
@@ -117,7 +117,8 @@ def make_caption_quest(*, horizon: int = 64, variants: Array | int = VARIANTS) -
     won = at_chest & state.door_open
     has_key, door_open = state.has_key | picks, state.door_open | opens
     beside = ~has_key & (jnp.sum(jnp.abs(place - params.key)) == 1)
-    happened = jnp.stack([picks, opens, won, at_door & ~state.has_key, at_chest & ~state.door_open, ~moved, beside, True])
+    locked = at_door & ~state.has_key, at_chest & ~state.door_open
+    happened = jnp.stack([picks, opens, won, *locked, ~moved, beside, True])
     noise = jnp.where(luck < 0.5, 0, 1 + ((luck - 0.5) * 2 * len(NOISE)).astype(jnp.int32))
     first = jnp.argmax(happened)
     template = first + jnp.where(first == QUIET, noise, 0)

@@ -1,8 +1,8 @@
 """Annotation of messages on the host, between updates, by a language model that nobody waits for.
 
 The update is a compiled program as ever. After it the host hands the messages that are not annotated yet to a thread
-(`assistants.AsyncAnnotator`) and writes what that has found out by now into the state of the reward. A model that is slow,
-silent or gone costs annotations, never time; what became of it is in the metrics and in `judging.reports`.
+(`assistants.AsyncAnnotator`) and writes what that has found out by now into the state of the reward. A model that is
+slow, silent or gone costs annotations, never time; what became of it is in the metrics and in `judging.reports`.
 
 Reference: ONI, arXiv:2410.23022.
 """

@@ -41,7 +41,7 @@ def make_judge(config: ml_collections.ConfigDict, stand_in: Callable[[Any], Any]
   Args:
     config: the section.
     stand_in: `(facts of a Request) -> value`.
-    tolerant: whether a language model that does not answer gives judgements that are not `parsed`, in place of an error.
+    tolerant: whether a language model that does not answer gives judgements that are not `parsed`, not an error.
 
   Returns:
     The judge; None for the kind "jitted". Equal settings of "chat" give one judge to the whole process, so that the

@@ -44,7 +44,8 @@ class _Gate:
 
 
 def _chat(server, ask=asking.ask_about_caption, **settings):
-  client = assistants.ChatClient(server.base_url, "m", **(dict(api_key="", backoff=0.001, timeout=2.0, tries=2) | settings))
+  settings = dict(api_key="", backoff=0.001, timeout=2.0, tries=2) | settings
+  client = assistants.ChatClient(server.base_url, "m", **settings)
   return client, assistants.judge_annotator(assistants.ChatJudge(client, tolerant=True), ask)
 
 
@@ -90,7 +91,8 @@ def test_labels_come_from_a_server():
 
 def test_pairs_are_preferred():
   pairs = [("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")]
-  answers = {"a": "<best>1</best>", "b": "I say <best>1</best>, no: <best> 2 </best>", "c": "<best>none</best>", "d": "2"}
+  answers = {"a": "<best>1</best>", "b": "I say <best>1</best>, no: <best> 2 </best>", "c": "<best>none</best>",
+             "d": "2"}
   first = lambda payload: payload["messages"][-1]["content"].partition("<first_message>\n")[2][0]
   with serve(lambda number, payload: Answer(answers[first(payload)])) as server:
     with assistants.AsyncAnnotator(_chat(server, asking.ask_about_pair)[1]) as annotator:

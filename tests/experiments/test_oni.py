@@ -74,7 +74,8 @@ def test_a_language_model_labels_captions_and_pairs_while_the_agent_trains(tmp_p
   def behave(number, payload):
     asked = payload["messages"][-1]["content"]
     if "<first_message>" in asked:
-      first, second = (asked.partition(f"<{tag}>\n")[2].partition("\n")[0] for tag in ("first_message", "second_message"))
+      tags = ("first_message", "second_message")
+      first, second = (asked.partition(f"<{tag}>\n")[2].partition("\n")[0] for tag in tags)
       return Answer(f"<best>{(1, 2, 'none')[asking.prefer_caption((first, second))]}</best>")
     return Answer("FOO" if asking.label_caption(asked.rpartition("<message>\n")[2].partition("\n")[0]) else "BAR")
 
@@ -128,8 +129,9 @@ def _result(**rates):
 
 @pytest.mark.parametrize("rates, want", [
     ({}, "reproduced"), ({"extrinsic": 0.6}, "not reproduced"), ({"extrinsic": 0.3}, "inconclusive"),
-    ({"retrieval": 0.05}, "not reproduced"), ({"ranking": 0.04}, "not reproduced"), ({"retrieval": 0.07}, "inconclusive"),
-    ({"classification": 0.65}, "inconclusive"), ({"all labels": 0.97}, "inconclusive"), ({"farming": 0.45}, "inconclusive"),
+    ({"retrieval": 0.05}, "not reproduced"), ({"ranking": 0.04}, "not reproduced"),
+    ({"retrieval": 0.07}, "inconclusive"), ({"classification": 0.65}, "inconclusive"),
+    ({"all labels": 0.97}, "inconclusive"), ({"farming": 0.45}, "inconclusive"),
     ({"ranking": float("nan")}, "inconclusive"), ({"all labels": 0.1}, "reproduced")])
 def test_the_rule_of_the_verdict(rates, want):
   assert config_file.verdict(_result(**rates))[0] == want

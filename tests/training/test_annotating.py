@@ -65,7 +65,7 @@ def test_what_came_back_is_learned_from_and_nothing_is_asked_twice():
     state = experiment.init(jax.random.key(0))
     for _ in range(300):
       state, metrics = experiment.update(state)
-      if np.all(state.reward_state.labels >= 0) and state.reward_state.num_pairs > 80:  # more than are written at a time
+      if np.all(state.reward_state.labels >= 0) and state.reward_state.num_pairs > 80:
         break
       time.sleep(0.005)
   known = jax.tree.map(np.asarray, state.reward_state.replace(key=()))

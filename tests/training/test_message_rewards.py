@@ -132,7 +132,8 @@ def test_models_judge_wordings_that_were_never_annotated(weights):
   values, told = learn(jax.random.key(0))
   np.testing.assert_array_equal(values > 0, _LABELS > 0)
   assert told["accuracy"] == 1 and told["annotated"] == pytest.approx(8 / 12)
-  assert told["unannotated_share"] == pytest.approx(1 / 3, abs=0.1) and told["paid_share"] == pytest.approx(0.5, abs=0.1)
+  assert told["unannotated_share"] == pytest.approx(1 / 3, abs=0.1)
+  assert told["paid_share"] == pytest.approx(0.5, abs=0.1)
   if weights[2]:
     assert values[:3].min() > values[9:].max()  # the farther on the way, the more
 
