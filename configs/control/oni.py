@@ -1,4 +1,32 @@
-"""DOC"""
+"""ONI on the caption quest (arXiv:2410.23022): rewards for messages, annotated and distilled while the agent trains.
+
+    python -m experiments.run --config=configs/control/oni.py                          one run of retrieval
+    python -m experiments.run --config=configs/control/oni.py:farming                  "see key" is taken for progress
+    python -m experiments.reproduce --config=configs/control/oni.py --lanes=25         the comparison and its verdict
+
+PPO in `envs.caption_quest`: touch a key, a door and a chest in this order within 48 steps; the chest alone pays, and a
+uniform policy opens it in less than 1 % of the episodes. Every step has a caption, one of 320: 16 templates in 20
+wordings. An annotator that sees the caption alone takes three templates for helpful and is wrong about one wording of
+each template; of pairs it prefers the one with more progress, without errors. It answers 8 captions, or 8 pairs, an
+update, the newest first. Arms: the extrinsic reward alone; a table of the labels (`retrieval`), a classifier, a ranking
+model (embedding 16, mean of the words, one layer of 32; 32 Adam steps after each batch of annotations); and the table
+with all labels from the start. Captions of one wording, without errors, are a check: what generalises to wordings that
+nobody has annotated should then win nothing. So is farming: "see key" is taken for progress too, and retrieval pays
+repetitions in full (`no counts`) or by the third power of the count. All ten arms are one program and differ in floats.
+`unannotated_share`: of the steps that were paid, those whose caption was not annotated (of ranking: in no pair).
+
+What differs from the miniature. The horizon is 48 in place of 64, as it says for the case that the extrinsic arm
+passes 0.5, which it did (0.51). The objects are seen as ways from the agent, in units of two cells, not as places in
+units of the side: with those the arm with all labels opened 1 % of the chests after 400 thousand steps. Adam 2e-3 and
+discount 0.95, not 5e-4 and 0.99; 516 thousand steps, not 401 thousand. Wrong labels are one wording of each template,
+5 % as proposed: drawn freely they fell on bumping the wall twice as often, which the agent then did. The network of the
+policy and its critic are two of 64-64.
+
+With `--config.judge.kind=chat` a language model annotates instead (`assistants.caption_quest` has the prompts), on a
+thread of its own: no update waits for it.
+
+TRIALS The rule was written before any trial. The comparison has not run yet: 26 million steps, about 12 minutes of one core.
+"""
 
 import math
 
@@ -15,14 +43,14 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.experiment = "experiments.control.oni"
   config.seed = 0
-  config.steps = 98  # of 64 worlds x 64 steps: 401 thousand
+  config.steps = 126  # of 64 worlds x 64 steps: 516 thousand
   config.log_every = 7
   config.eval_every = 0
-  config.checkpoint_every = 98
+  config.checkpoint_every = 126
   config.max_nonfinite = 5
   config.progress_metric = "success"
 
-  config.horizon = 64
+  config.horizon = 48
   config.wordings = 20.0  # V, of 20: how many ways there are to say the same
   config.weights = ml_collections.ConfigDict(dict(retrieval=1.0, classification=0.0, ranking=0.0))
   config.all_labels = 0.0  # 1: the table has every label from the start
@@ -49,8 +77,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.pool = 256  # quests drawn in an update for the episodes that begin in it
   config.epochs = 4
   config.minibatches = 4
-  config.lr = 5e-4
-  config.gamma = 0.99
+  config.lr = 2e-3
+  config.gamma = 0.95
   config.lam = 0.95
   config.clip = 0.2
   config.entropy_coef = 0.01

@@ -1,8 +1,9 @@
 """A reward for what an annotator finds helpful in an agent's messages, distilled while the agent trains (ONI).
 
 A message is a number; of the messages seen so far a few an update are annotated, the newest first. A table, a
-classifier or a ranking model of the annotations pays for a message, less with every repetition in the episode. Which of the three
-it is are floats, so that all are lanes of one `vmap`; the functions of one step are those of `exploration.language`.
+classifier or a ranking model of the annotations pays for a message, less with every repetition in the episode. Which of
+the three it is are floats, so that all are lanes of one `vmap`; the functions of one step are those of
+`exploration.language`.
 
 A rollout is paid by what was known before it. What is annotated afterwards pays for the next one: by `truth` inside the
 program, or on the host (`annotating.with_annotator`).
