@@ -12,7 +12,7 @@ from rlcore.types import Stream
 
 _jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles faster
 _M, _T, _N = 12, 6, 3
-_WORDS = np.array([[i // 3, 4 + i % 3, 7 + i] for i in range(_M)], np.int32)  # a topic, a wording, a word of its own
+_WORDS = np.array([[i // 3, i // 3, 4 + i % 3] for i in range(_M)], np.int32)  # a topic, twice, and a wording
 _LABELS = np.array([1, 1, 1] + [0] * 6 + [1, 1, 1], np.int32)
 _PROGRESS = np.array([2] * 3 + [0] * 6 + [1] * 3)
 _SETTINGS = message_rewards.Settings(annotations=2, max_pairs=5, fit_steps=3, batch_size=4, embedding=3, hidden=(4,))
@@ -21,7 +21,7 @@ _SETTINGS = message_rewards.Settings(annotations=2, max_pairs=5, fit_steps=3, ba
 def _reward(weights, settings=_SETTINGS, inside=True, **more):
   truth = message_rewards.Truth(jnp.asarray(_LABELS), jnp.asarray(_PROGRESS)) if inside else None
   weights = message_rewards.Weights(*weights)
-  return message_rewards.MessageReward(_WORDS, 7 + _M, weights, settings, truth=truth, **more)
+  return message_rewards.MessageReward(_WORDS, 7, weights, settings, truth=truth, **more)
 
 
 def _stream(ids, is_first, reward):
@@ -114,7 +114,8 @@ def test_pairs_are_of_the_newest_rollout_and_the_newest_are_kept(rollouts):
 
 @pytest.mark.parametrize("weights", [(0.0, 1.0, 0.0), (0.0, 0.0, 1.0)])
 def test_models_judge_wordings_that_were_never_annotated(weights):
-  settings = _SETTINGS._replace(fit_steps=300, batch_size=16, lr=1e-2, max_pairs=64, annotations=36)
+  settings = _SETTINGS._replace(fit_steps=300, batch_size=16, lr=1e-2, max_pairs=64, annotations=36,
+                               embedding=16, hidden=(32,))
   reward = _reward(weights, settings, inside=False)
   known = np.arange(_M) % 3 < 2  # of every topic the third wording is new
   pairs = np.array([(i, j) for i in np.flatnonzero(known) for j in np.flatnonzero(known) if i < j][:36], np.int32)
