@@ -164,6 +164,7 @@ def launch(main: Callable[[Job], int | None], *, needs_config: bool = True):
     finally:
       for report in judging.reports():
         print(report)
+      judging.close()
 
   app.run(run, flags_parser=_parse)
 

@@ -91,6 +91,7 @@ class ChatClient:
     self._max_reply_bytes = max_reply_bytes
     self._pool = concurrent.futures.ThreadPoolExecutor(concurrency, thread_name_prefix="chat")
     self._lock, self._totals = threading.Lock(), dict(calls=0, cached=0, retried=0, failed=0)
+    self._trouble, self._ongoing = "", set()
 
   def __repr__(self) -> str:
     return f"ChatClient(base_url={self.base_url!r}, model={self.model!r})"
@@ -104,6 +105,18 @@ class ChatClient:
     """
     with self._lock:
       return dict(self._totals)
+
+  @property
+  def trouble(self) -> str:
+    """Why the latest request that was given up failed, in one line; "" for none."""
+    return self._trouble
+
+  def close(self):
+    """Gives up all requests that wait: those on their way are not tried again, and `complete` can ask no more."""
+    with self._lock:
+      for abandoned in self._ongoing:
+        abandoned.set()
+    self._pool.shutdown(wait=False, cancel_futures=True)
 
   def complete(self, conversations: Sequence[Messages], *, tolerant: bool = False) -> list[str | None]:
     """Returns the answer to each conversation, in order.
@@ -122,6 +135,16 @@ class ChatClient:
     requests = [self._fields | {"messages": [dict(m) for m in messages]} for messages in conversations]
     keys = [cache_lib.request_key(request) for request in requests]
     abandoned = threading.Event()
+    with self._lock:
+      self._ongoing.add(abandoned)
+    try:
+      return self._complete(requests, keys, abandoned, tolerant)
+    finally:
+      with self._lock:
+        self._ongoing.discard(abandoned)
+
+  def _complete(self, requests: list[dict], keys: list[str], abandoned: threading.Event, tolerant: bool
+                ) -> list[str | None]:
     tasks = {key: self._pool.submit(self._answer, request, abandoned)
              for key, request in dict(zip(keys, requests)).items()}
     answers = {}
@@ -161,8 +184,9 @@ class ChatClient:
     self._count(calls=1)
     try:
       answer, keep = self._send(json.dumps(request).encode(), abandoned)
-    except AssistantError:
+    except AssistantError as error:
       self._count(failed=1)
+      self._trouble = str(error)
       raise
     if keep and self._cache is not None:
       self._cache.put(request, answer)

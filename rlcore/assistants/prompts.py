@@ -311,6 +311,63 @@ def parse_binary_label(text: str) -> int:
   return int("FOO" in text)
 
 
+def helpful_prompt(goal: str, caption: str, examples: Sequence[tuple[str, bool]] = ()) -> Messages:
+  """Asks whether a message that an agent received is a sign of progress.
+
+  Args:
+    goal: what the agent wants, and how, in words.
+    caption: the message.
+    examples: other messages, and whether they are helpful.
+
+  Returns:
+    The messages; read the answer with `parse_binary_label`.
+
+  Reference: ONI, arXiv:2410.23022.
+  """
+  shown = "\n".join(f"{_between('message', text)}\n{'FOO' if good else 'BAR'}" for text, good in examples)
+  return _messages(
+      "An agent receives a message about each of its actions. You say whether a message tells that the agent has come "
+      "closer to its goal. Messages may hold words that mean nothing. Answer with one word: FOO if it has come closer, "
+      "BAR if it has not, or if the message does not tell.",
+      _between("goal", goal), *([f"Examples:\n{shown}"] if examples else []), _between("message", caption))
+
+
+def parse_preference(text: str) -> int:
+  """Reads which of two messages an annotator prefers.
+
+  Args:
+    text: the annotator's answer; the last verdict between `<best>` tags counts.
+
+  Returns:
+    0 for the first message (`<best>1</best>`), 1 for the second (`<best>2</best>`), 2 for neither, or for an answer
+    without a verdict.
+
+  Reference: ONI, arXiv:2410.23022 (ranking).
+  """
+  found = re.findall(r"<best>\s*(1|2|none)\s*</best>", text, re.IGNORECASE)
+  return {"1": 0, "2": 1}.get(found[-1], 2) if found else 2
+
+
+def progress_prompt(goal: str, first: str, second: str) -> Messages:
+  """Asks which of two messages that an agent received shows more progress.
+
+  Args:
+    goal: what the agent wants, and how, in words.
+    first: a message.
+    second: another one.
+
+  Returns:
+    The messages; read the answer with `parse_preference`.
+
+  Reference: ONI, arXiv:2410.23022 (ranking); Motif, arXiv:2310.00166.
+  """
+  return _messages(
+      "An agent receives a message about each of its actions. You say which of two messages shows that the agent is "
+      "further on the way to its goal. Messages may hold words that mean nothing. End with <best>1</best> for the "
+      "first, <best>2</best> for the second, or <best>none</best> if they show the same or show nothing.",
+      _between("goal", goal), _between("first_message", first), _between("second_message", second))
+
+
 def _tagged_list(text: str, tag: str) -> list | None:
   """Reads the JSON list between the last tags of a name."""
   found = re.findall(rf"<{tag}>([^<]{{0,100000}})</{tag}>", text, re.IGNORECASE)

@@ -5,6 +5,8 @@ from rlcore.envs.adapters import adapt_gymnax
 from rlcore.envs.adapters import adapt_jumanji
 from rlcore.envs.adapters import adapt_xminigrid
 from rlcore.envs.bandit_stream import make_bandit_stream
+from rlcore.envs.caption_quest import draw_caption_quest
+from rlcore.envs.caption_quest import make_caption_quest
 from rlcore.envs.chain import chain_tables
 from rlcore.envs.chain import make_chain
 from rlcore.envs.corner_grid import corner_tables
@@ -26,7 +28,7 @@ from rlcore.envs.text_worlds import make_text_household
 from rlcore.envs.walled_square import make_walled_square
 
 __all__ = ("adapt_brax", "adapt_gymnax", "adapt_jumanji", "adapt_xminigrid", "chain_tables", "corner_tables",
-           "draw_pinpad_task", "draw_quests", "make_bandit_stream", "make_chain", "make_corner_grid", "make_corridors",
-           "make_decoy_grid", "make_household", "make_mini_quest", "make_pinpad", "make_proof_steps",
-           "make_random_maze", "make_ruled_grid", "make_text_corridor", "make_text_hops", "make_text_household",
-           "make_text_world", "make_walled_square")
+           "draw_caption_quest", "draw_pinpad_task", "draw_quests", "make_bandit_stream", "make_caption_quest",
+           "make_chain", "make_corner_grid", "make_corridors", "make_decoy_grid", "make_household", "make_mini_quest",
+           "make_pinpad", "make_proof_steps", "make_random_maze", "make_ruled_grid", "make_text_corridor",
+           "make_text_hops", "make_text_household", "make_text_world", "make_walled_square")
