@@ -20,8 +20,9 @@ _VARIANTS = {
     "ppo": dict(_CART_POLE, algorithm="ppo", steps=300, lr=1e-3, parts=_ROLLOUTS,
                 settings=dict(epochs=4, minibatches=4, entropy_coef=0.01)),
     "dqn": dict(_CART_POLE, algorithm="dqn", steps=6000, lr=5e-4, parts=_REPLAY,
-                settings=dict(epsilon_steps=10_000.0, target_period=250)),
-    "td3": dict(_PENDULUM, algorithm="td3", steps=2500, lr=1e-3, parts=_REPLAY, settings=dict(uniform_steps=1000.0)),
+                settings=dict(epsilon_steps=10_000.0, target_period=250, target_rate=1.0, n=1)),
+    "td3": dict(_PENDULUM, algorithm="td3", steps=2500, lr=1e-3, parts=_REPLAY,
+                settings=dict(uniform_steps=1000.0, action_noise=0.1)),
     "sac": dict(_PENDULUM, algorithm="sac", steps=2500, lr=1e-3, parts=_REPLAY, settings=dict(uniform_steps=1000.0)),
 }
 
@@ -38,6 +39,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.progress_metric = "episode_return"
   config.hidden = (64, 64)
   config.max_grad_norm = 0.5
+  config.decay = True
   config.update(_VARIANTS[arg if arg in _VARIANTS else "ppo"])
   config.log_every = config.steps // 20
   config.checkpoint_every = config.steps // 2

@@ -9,6 +9,7 @@ import pathlib
 from matplotlib.figure import Figure
 import ml_collections
 import numpy as np
+import optax
 
 from rlcore import policies
 from rlcore.envs import adapters
@@ -29,17 +30,25 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
     raise ValueError(f"algorithm={config.algorithm!r} is none of {', '.join(sorted(ON_POLICY + OFF_POLICY))}")
   env, params = make_env(config.env)
   world = adapters.adapt_gymnax(env, params)
-  shared = dict(
-      world=world, instances=lambda key: (), success=lambda stream, returns: returns >= config.mark,
-      optimizer=state_lib.make_optimizer(config.lr, b2=0.999, max_grad_norm=config.max_grad_norm), **config.parts)
+  shared = dict(world=world, instances=lambda key: (), success=lambda stream, returns: returns >= config.mark)
   if config.algorithm in ON_POLICY:
-    settings = getattr(on_policy_settings, config.algorithm)(**config.settings)
-    policy = policies.make_stream_policy(world, hidden=config.hidden)
-    return on_policy.make_on_policy_experiment(on_policy.OnPolicyParts(policy=policy, **shared, **settings))
+    settings = getattr(on_policy_settings, config.algorithm)(**config.settings) | config.parts.to_dict()
+    return on_policy.make_on_policy_experiment(on_policy.OnPolicyParts(
+        policy=policies.make_stream_policy(world, hidden=config.hidden), **shared, **settings,
+        optimizer=make_optimizer(config, settings["epochs"] * settings["minibatches"])))
   settings = getattr(off_policy_settings, config.algorithm)(hidden=config.hidden, **config.settings)
   if world.action_size:
     shared["action_scale"] = env.action_space(params).high
-  return off_policy.make_off_policy_experiment(off_policy.OffPolicyParts(**shared, **settings))
+  periods = dict.fromkeys(("q", "critic", "actor", "temperature"), 1) | settings.get("periods", {})
+  return off_policy.make_off_policy_experiment(off_policy.OffPolicyParts(
+      **shared, **settings, **config.parts,
+      optimizer={name: make_optimizer(config, config.parts.num_updates / period) for name, period in periods.items()}))
+
+
+def make_optimizer(config: ml_collections.ConfigDict, steps: float) -> optax.GradientTransformation:
+  """Makes Adam, whose rate falls to 0 within the run's updates of so many gradient steps each if `config.decay`."""
+  return state_lib.make_optimizer(config.lr, b2=0.999, max_grad_norm=config.max_grad_norm,
+                                  decay_steps=int(config.steps * steps) if config.decay else None)
 
 
 def make_env(name: str):

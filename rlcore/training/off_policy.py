@@ -51,6 +51,8 @@ class OffPolicyParts:
     describe: `(reward state, Stream of [T, N], paid [T, N]) -> metrics`, or None.
     test_instances: `(key) -> params of the world`, held out; None takes `instances`.
     eval_worlds: episodes of an evaluation.
+    constrain: `(pytree of [N, ...]) -> same`, lays worlds and replayed batches out over a mesh (`training.mesh`);
+      identity by default.
     unit: what the steps are, for the progress line; a name in the plural.
   """
 
@@ -77,6 +79,7 @@ class OffPolicyParts:
   describe: Callable[[PyTree, Stream, Array], Metrics] | None = None
   test_instances: Callable[[Array], PyTree] | None = None
   eval_worlds: int = 32
+  constrain: Callable[[PyTree], PyTree] = lambda tree: tree
   unit: str = "steps"
 
   def __post_init__(self):
@@ -228,7 +231,7 @@ def learn(parts: OffPolicyParts, state: OffPolicyState) -> tuple[OffPolicyState,
   def gradient_step(carry, key):
     params, opt_state, targets, taken = carry
     sample_key, *keys = jax.random.split(key, 1 + len(parts.networks.losses))
-    batch = parts.buffer.sample(state.replay, sample_key)
+    batch = parts.constrain(parts.buffer.sample(state.replay, sample_key))
     allowed = ready & jnp.any(batch.mask > 0)
     metrics, flags = {}, {name: jnp.zeros(()) for name in (*_FLAGS, "failed")}
     for (name, loss), loss_key in zip(parts.networks.losses.items(), keys, strict=True):
@@ -272,8 +275,8 @@ def make_off_policy_experiment(parts: OffPolicyParts) -> Experiment:
     key, play_key = jax.random.split(state.key)
     random = jnp.asarray(parts.random(state.ends["steps"]), jnp.float32)
     worlds, stream, ends = streams.collect(
-        parts.world, parts.policy, parts.instances, acting(state.params, random, 1.0), state.worlds, play_key,
-        num_steps=parts.num_steps, gamma=parts.gamma, pool=parts.instance_pool,
+        parts.world, parts.policy, parts.instances, acting(state.params, random, 1.0), parts.constrain(state.worlds),
+        play_key, num_steps=parts.num_steps, gamma=parts.gamma, pool=parts.instance_pool,
         keep_memory=parts.method.length > 0)
     known, counted = on_policy.count_ends(ends, parts.success(stream, ends.returns), state.ends)
     state, metrics = store(parts, state.replace(key=key, worlds=worlds, ends=known), stream)
