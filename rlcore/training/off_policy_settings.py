@@ -101,8 +101,8 @@ def _q_networks(world: World, *, hidden, activation, double) -> Networks:
     return losses.dqn_loss(now, steps.action, wanted, steps.mask), {"q": jnp.mean(now), "target": jnp.mean(wanted)}
 
   return Networks(
-      init=lambda key: {"q": network.init(key, _flat(world))}, output=_without_memory(lambda params, seen: one(params["q"], seen)),
-      draw=_greedy, losses={"q": q_loss}, targets=("q",))
+      init=lambda key: {"q": network.init(key, _flat(world))}, draw=_greedy,
+      output=_without_memory(lambda params, seen: one(params["q"], seen)), losses={"q": q_loss}, targets=("q",))
 
 
 def _recurrent_q_networks(world: World, *, hidden, activation, double, memory_size, burn_in, n) -> Networks:
