@@ -31,7 +31,7 @@ _MANY = dict(num_worlds=8, num_steps=8, num_updates=8, batch_size=128, capacity=
 _ALGORITHMS = {
     "ppo": dict(_CART_POLE, steps=300, lr=1e-3, max_grad_norm=0.5, decay=False, parts=_NEW,
                 settings=dict(epochs=4, minibatches=4, entropy_coef=0.01)),
-    "dqn": dict(_CART_POLE, steps=5000, lr=1e-3, parts=_MANY, settings=dict(
+    "dqn": dict(_CART_POLE, steps=4000, lr=1e-3, parts=_MANY, settings=dict(
         n=3, epsilon_steps=100_000.0, target_rate=0.01, target_period=1)),
     "td3": dict(_PENDULUM, steps=2500, lr=1e-3, parts=_STORED, settings=dict(uniform_steps=1000.0, action_noise=0.1)),
     "sac": dict(_PENDULUM, steps=2500, lr=1e-3, parts=_STORED, settings=dict(uniform_steps=1000.0)),

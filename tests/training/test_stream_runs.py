@@ -21,7 +21,10 @@ def make_experiment(kind: str, **changes):
   return off_policy.make_off_policy_experiment(test_off_policy.make_parts(**changes))
 
 
-@pytest.mark.parametrize("kind", ["on-policy", "off-policy"])
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("kind", [slow("on-policy"), "off-policy"])
 def test_a_resumed_run_is_the_uninterrupted_one(kind, tmp_path, monkeypatch):
   """Parameters, optimiser, worlds in the middle of episodes, accounts, buffer and keys come back from the disk."""
   monkeypatch.setattr(plots, "plot_run", lambda history, path, **_: path.touch())
@@ -40,7 +43,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(kind, tmp_path, monkeypatch):
   assert list(steps) == list(range(1, 10)) and len(np.unique(losses)) > 5 and resumed.after == whole.after
 
 
-@pytest.mark.parametrize("kind", ["on-policy", "off-policy"])
+@pytest.mark.parametrize("kind", ["on-policy", slow("off-policy")])
 def test_worlds_spread_over_devices_learn_the_same(kind):
   """Four devices with one world each, against one device with four worlds."""
   mesh = mesh_lib.make_mesh(4)
