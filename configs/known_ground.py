@@ -11,8 +11,8 @@ Pendulum-v1 always has 200, and its time-out is no termination. All networks hav
 
 Settings were chosen on seeds 100 to 104, by the last evaluation. PPO: 500 on all five from 90 thousand steps on. DQN
 (two seeds, a run of 320 thousand steps): 500 on both from 128 thousand on, at a learning rate of 3e-4 from 290 thousand
-on; with a gradient step for every step of a world, one-step targets, or targets that move slowly it stayed at 150 to 400.
-SAC (three seeds): -142 from 10 thousand steps on, then at a constant learning rate and with a buffer of 50 thousand. TD3
+on; with a gradient step for each step, one-step targets, or targets that move slowly it stayed at 150 to 400.
+SAC (three seeds): -142 from 10 thousand steps on, at a constant learning rate and with a buffer of 50 thousand. TD3
 is not settled: most seeds have -140 to -155 from 10 thousand steps on, but some evaluations after that are at -250 to
 -440, with batches of 64 and 128, at a constant rate and at one that falls; the settings below were seen for 10 thousand
 steps only. The comparison has not run yet: about 4 minutes of one core that is free.
