@@ -10,8 +10,8 @@ What decides is the mean return of 32 episodes after training, on each seed: of 
 Pendulum-v1 always has 200, and its time-out is no termination. All networks have two hidden layers of 64.
 
 Settings were chosen on seeds 100 to 104, by the last evaluation. PPO: 500 on all five from 90 thousand steps on. DQN
-(two seeds, 320 thousand steps; here 256): 500 on both from 160 thousand on, at a rate of 3e-4 from 290 thousand on.
-Three earlier trials of DQN, of 32 to 128 thousand steps, ended at 80 to 390; they differ in several settings at once (n,
+(two seeds, 320 thousand steps; here 256): 500 on both from 128 thousand on, at a rate of 3e-4 from 290 thousand on.
+Three earlier trials of DQN, of 32 to 128 thousand steps, ended at 140 to 390; they differ in many settings at once (n,
 targets, batch, buffer, exploration, gradient steps), so none of these is known to be the cause.
 SAC (three seeds): -142 from 10 thousand steps on, at a constant learning rate and with a buffer of 50 thousand. TD3
 is not settled: most seeds have -140 to -155 from 10 thousand steps on, but some evaluations after that are at -250 to
