@@ -73,8 +73,16 @@ def import_experiment(config: ml_collections.ConfigDict) -> types.ModuleType:
 
 
 def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
-  """Builds the experiment of a config."""
-  return import_experiment(config).make_experiment(config)
+  """Builds the experiment of a config.
+
+  Raises:
+    RunError: where a library that it needs is not installed; the error says which.
+  """
+  module = import_experiment(config)
+  try:
+    return module.make_experiment(config)
+  except ImportError as error:
+    raise RunError(str(error)) from error
 
 
 def load_module(path: pathlib.Path) -> types.ModuleType:

@@ -96,11 +96,13 @@ class Stream(Trajectory):
     is_first: `[T]` bool, whether the step is the first of its episode.
     truncated: `[T]` bool, whether the episode is cut off after the step without having terminated.
     next_observation: pytree of `[T, ...]`, what the step led to.
+    memory: pytree of `[T, ...]`, the policy's before the step, where it is kept.
   """
 
   is_first: Array | None = None
   truncated: Array | None = None
   next_observation: PyTree = None
+  memory: PyTree = None
 
 
 class StreamReward(NamedTuple):

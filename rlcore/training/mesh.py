@@ -35,15 +35,15 @@ def make_mesh(devices: int | None = None) -> Mesh:
 def constrain_to(mesh: Mesh) -> Callable[[PyTree], PyTree]:
   """Spreads axis 0 of every array over the mesh; parameters stay replicated.
 
-  As `constrain` of `LanguageParts` or `ControlParts`: the compiler then splits sampling, scoring and differentiation by
-  prompts or groups and sums the gradients.
+  As `constrain` of `LanguageParts`, `ControlParts`, `OnPolicyParts` or `OffPolicyParts`: the compiler then splits
+  sampling, scoring and differentiation by prompts, groups or worlds and sums the gradients.
   """
   sharding = NamedSharding(mesh, PartitionSpec(DATA))
 
   def spread(x):
     if x.shape[0] % mesh.size:  # the compiler would leave it whole on every device, without a word
       warnings.warn(
-          f"{x.shape[0]} prompts or groups cannot be spread over {mesh.size} devices: each handles all of them")
+          f"{x.shape[0]} prompts, groups or worlds cannot be spread over {mesh.size} devices: each handles all of them")
     return jax.lax.with_sharding_constraint(x, sharding)
 
   return lambda tree: jax.tree.map(spread, tree)

@@ -36,10 +36,10 @@ class OffPolicyParts:
     num_worlds: N.
     num_steps: T, steps of every world in an update.
     num_updates: K, gradient steps in an update.
-    batch_size: B, replayed steps in a gradient step.
+    batch_size: B, replayed steps in a gradient step; sequences where the method has a memory.
     capacity: steps that the buffer holds.
     learning_starts: stored steps before the first gradient step.
-    n: steps of a target.
+    n: steps of a target; 1 where the method has a memory, whose loss joins them.
     gamma: discount.
     target_rate: how far the target networks move towards the trained ones, in (0, 1]; 1 copies them.
     target_period: gradient steps between these moves.
@@ -51,6 +51,8 @@ class OffPolicyParts:
     describe: `(reward state, Stream of [T, N], paid [T, N]) -> metrics`, or None.
     test_instances: `(key) -> params of the world`, held out; None takes `instances`.
     eval_worlds: episodes of an evaluation.
+    constrain: `(pytree of [N, ...]) -> same`, lays worlds and replayed batches out over a mesh (`training.mesh`);
+      identity by default.
     unit: what the steps are, for the progress line; a name in the plural.
   """
 
@@ -77,6 +79,7 @@ class OffPolicyParts:
   describe: Callable[[PyTree, Stream, Array], Metrics] | None = None
   test_instances: Callable[[Array], PyTree] | None = None
   eval_worlds: int = 32
+  constrain: Callable[[PyTree], PyTree] = lambda tree: tree
   unit: str = "steps"
 
   def __post_init__(self):
@@ -106,13 +109,13 @@ class OffPolicyParts:
   def buffer(self) -> replay.Replay:
     """The functions of the buffer."""
     return replay.make_replay(num_worlds=self.num_worlds, num_steps=self.num_steps, capacity=self.capacity,
-                              batch_size=self.batch_size, n=self.n)
+                              batch_size=self.batch_size, n=self.n, length=self.method.length)
 
   @functools.cached_property
   def policy(self) -> StreamPolicy:
     """What acts; its params are those of `acting`."""
     def step(params, memory, observation):
-      output = self.networks.output(params["networks"], observation)
+      output, memory = self.networks.output(params["networks"], memory, observation)
       return (output, params["random"], params["noise"]), jnp.zeros(()), memory
 
     def sample(key, distribution):
@@ -126,8 +129,8 @@ class OffPolicyParts:
       action = jnp.where(jax.random.uniform(choose_key) < random, other, action)
       return action * self.action_scale if self.world.action_size else action, jnp.zeros(())
 
-    return StreamPolicy(lambda key: acting(self.networks.init(key), 0.0, 0.0), (), step, sample,
-                        lambda distribution, action: (jnp.zeros(()), jnp.zeros(())))
+    return StreamPolicy(lambda key: acting(self.networks.init(key), 0.0, 0.0), self.networks.memory, step,
+                        sample,                        lambda distribution, action: (jnp.zeros(()), jnp.zeros(())))
 
   def optimizer_of(self, group: str) -> optax.GradientTransformation:
     """Returns the optimiser of a group of parameters."""
@@ -172,7 +175,8 @@ def init_state(parts: OffPolicyParts, key: Array) -> OffPolicyState:
       opt_state={name: parts.optimizer_of(name).init(params[name]) for name in parts.networks.losses},
       reward_state=parts.reward.init(reward_key, parts.num_worlds), worlds=worlds, ends=on_policy.no_ends(),
       targets={name: params[name] for name in parts.networks.targets}, gradient_steps=none,
-      replay=parts.buffer.init(replay.Steps(seen, action, zero, zero, jnp.zeros((), bool), seen, zero)))
+      replay=parts.buffer.init(replay.Steps(seen, action, zero, zero, jnp.zeros((), bool), seen, zero,
+                                            parts.policy.memory if parts.method.length else None)))
 
 
 def store(parts: OffPolicyParts, state: OffPolicyState, stream: Stream) -> tuple[OffPolicyState, Metrics]:
@@ -222,12 +226,12 @@ def learn(parts: OffPolicyParts, state: OffPolicyState) -> tuple[OffPolicyState,
     `(state, metrics)`; those of losses are 0 before learning starts.
   """
   size = parts.buffer.size(state.replay)
-  ready = (size >= parts.learning_starts) & (size >= parts.n * parts.num_worlds)
+  ready = (size >= parts.learning_starts) & (size >= parts.buffer.rows * parts.num_worlds)
 
   def gradient_step(carry, key):
     params, opt_state, targets, taken = carry
     sample_key, *keys = jax.random.split(key, 1 + len(parts.networks.losses))
-    batch = parts.buffer.sample(state.replay, sample_key)
+    batch = parts.constrain(parts.buffer.sample(state.replay, sample_key))
     allowed = ready & jnp.any(batch.mask > 0)
     metrics, flags = {}, {name: jnp.zeros(()) for name in (*_FLAGS, "failed")}
     for (name, loss), loss_key in zip(parts.networks.losses.items(), keys, strict=True):
@@ -271,8 +275,9 @@ def make_off_policy_experiment(parts: OffPolicyParts) -> Experiment:
     key, play_key = jax.random.split(state.key)
     random = jnp.asarray(parts.random(state.ends["steps"]), jnp.float32)
     worlds, stream, ends = streams.collect(
-        parts.world, parts.policy, parts.instances, acting(state.params, random, 1.0), state.worlds, play_key,
-        num_steps=parts.num_steps, gamma=parts.gamma, pool=parts.instance_pool)
+        parts.world, parts.policy, parts.instances, acting(state.params, random, 1.0), parts.constrain(state.worlds),
+        play_key, num_steps=parts.num_steps, gamma=parts.gamma, pool=parts.instance_pool,
+        keep_memory=parts.method.length > 0)
     known, counted = on_policy.count_ends(ends, parts.success(stream, ends.returns), state.ends)
     state, metrics = store(parts, state.replace(key=key, worlds=worlds, ends=known), stream)
     state, more = learn(parts, state)

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlcore import losses, policies
+from rlcore import advantages, losses, policies
 from rlcore.models import mlp
 from rlcore.training import replay
+from rlcore.training import state as state_lib
 from rlcore.types import Array, Metrics, PyTree, World
 
 Loss = Callable[[PyTree, PyTree, PyTree, replay.Steps, Array], tuple[Array, Metrics]]
@@ -25,18 +26,20 @@ class Networks(NamedTuple):
 
   Attributes:
     init: `(key) -> params`, a dictionary of groups.
-    output: `(params, observation) -> pytree`, what the policy draws from, of ONE observation.
+    output: `(params, memory, observation) -> (pytree, memory)`, what the policy draws from, of ONE observation.
     draw: `(key, output, noise []) -> action` of ONE observation; `noise` is 1 in training and 0 in an evaluation.
     losses: group -> `(params of the group, all params, target params, Steps [B], key) -> (scalar, metrics)`, in the
-      order in which they step.
+      order in which they step; `Steps [B, L]` where the method has a length L.
     targets: the groups that have a slow copy, which is `target params`.
+    memory: pytree of arrays, the memory with which an episode starts; `()` for none.
   """
 
   init: Callable[[Array], PyTree]
-  output: Callable[[PyTree, PyTree], PyTree]
+  output: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
   draw: Callable[[Array, PyTree, Array], Array]
   losses: dict[str, Loss]
   targets: tuple[str, ...]
+  memory: PyTree = ()
 
 
 class Method(NamedTuple):
@@ -46,11 +49,13 @@ class Method(NamedTuple):
     name: for messages.
     continuous: whether its actions are real.
     networks: `(world) -> Networks`.
+    length: L, steps of the sequences that are replayed; 0 replays single steps.
   """
 
   name: str
   continuous: bool
   networks: Callable[[World], Networks]
+  length: int = 0
 
 
 def linear_schedule(start: Array | float, end: Array | float, steps: Array | float) -> Callable[[Array], Array]:
@@ -71,6 +76,15 @@ def _apply(network, params, observation):
   return network.apply(params, observation.astype(jnp.float32).reshape(-1))
 
 
+def _without_memory(output):
+  return lambda params, memory, observation: (output(params, observation), memory)
+
+
+def _greedy(key, q, noise):
+  del key, noise
+  return jnp.argmax(q).astype(jnp.int32)
+
+
 def _q_networks(world: World, *, hidden, activation, double) -> Networks:
   network = mlp.MLP(tuple(hidden), world.num_actions, activation)
   one = functools.partial(_apply, network)
@@ -87,8 +101,52 @@ def _q_networks(world: World, *, hidden, activation, double) -> Networks:
     return losses.dqn_loss(now, steps.action, wanted, steps.mask), {"q": jnp.mean(now), "target": jnp.mean(wanted)}
 
   return Networks(
-      init=lambda key: {"q": network.init(key, _flat(world))}, output=lambda params, seen: one(params["q"], seen),
-      draw=lambda key, q, noise: jnp.argmax(q).astype(jnp.int32), losses={"q": q_loss}, targets=("q",))
+      init=lambda key: {"q": network.init(key, _flat(world))}, draw=_greedy,
+      output=_without_memory(lambda params, seen: one(params["q"], seen)), losses={"q": q_loss}, targets=("q",))
+
+
+def _recurrent_q_networks(world: World, *, hidden, activation, double, memory_size, burn_in, n) -> Networks:
+  network = policies.make_stream_policy(
+      world, torso="gru", hidden=hidden, activation=activation, memory_size=memory_size, critic=False)
+
+  def one(params, memory, observation):
+    q, _, memory = network.step(params, memory, observation)
+    return q, memory
+
+  def values(params, row):
+    """Returns the values `[L - burn_in, A]` at the steps of a row `[L]` and after them, from its stored memory."""
+    def step(memory, place):
+      observation, after, ended = place
+      q, memory = one(params, memory, observation)
+      return state_lib.select(ended, network.memory, memory), (q, one(params, memory, after)[0])
+
+    places = row.observation, row.next_observation, (row.discount_t == 0) | row.truncated
+    first, rest = (jax.tree.map(lambda x, cut=cut: x[cut], places) for cut in (slice(burn_in), slice(burn_in, None)))
+    memory = jax.tree.map(lambda x: x[0], row.memory)
+    if burn_in:
+      memory, _ = jax.lax.scan(step, memory, first)
+    return jax.lax.scan(step, jax.lax.stop_gradient(memory), rest)[1]
+
+  def row_targets(choosing, after, row, mask):
+    pick = losses.double_q_target if double else lambda zero, _, *rest: losses.greedy_td_target(zero, *rest)
+    best = pick(jnp.zeros_like(mask), choosing, after, (row.discount_t > 0).astype(jnp.float32), mask)
+    return advantages.n_step_returns(row.reward_t, row.discount_t, best, n, truncated=row.truncated)
+
+  def q_loss(q, params, targets, rows, key):
+    del params, key
+    now, choosing = jax.vmap(values, (None, 0))(q, rows)
+    _, after = jax.vmap(values, (None, 0))(targets["q"], rows)
+    # A number that was not finite spoils the memories that follow: such a sequence teaches nothing.
+    mask = jnp.broadcast_to(jnp.min(rows.mask, 1, keepdims=True), now.shape[:2])
+    learned = jax.tree.map(lambda x: x[:, burn_in:], rows)
+    wanted = jax.lax.stop_gradient(jax.vmap(row_targets)(choosing, after, learned, mask))
+    flat = lambda x: x.reshape(-1, *x.shape[2:])
+    loss = losses.dqn_loss(*map(flat, (now, learned.action, wanted, mask)))
+    return loss, {"q": jnp.mean(now), "target": jnp.mean(wanted)}
+
+  return Networks(
+      init=lambda key: {"q": network.init(key)}, output=lambda params, *place: one(params["q"], *place), draw=_greedy,
+      losses={"q": q_loss}, targets=("q",), memory=network.memory)
 
 
 def _critics(world: World, hidden, activation, count: int):
@@ -130,7 +188,7 @@ def _deterministic_networks(
   def draw(key, mean, noise):
     return jnp.clip(mean + noise * action_noise * jax.random.normal(key, mean.shape), -1.0, 1.0)
 
-  return Networks(init, lambda params, seen: act(params["actor"], seen), draw,
+  return Networks(init, _without_memory(lambda params, seen: act(params["actor"], seen)), draw,
                   {"critic": critic_loss, "actor": actor_loss}, ("critic", "actor"))
 
 
@@ -179,14 +237,18 @@ def _sac_networks(world: World, *, hidden, activation, critics, temperature, tar
     return jnp.tanh(mean + noise * jnp.exp(log_std) * jax.random.normal(key, mean.shape))
 
   steps = {"critic": critic_loss, "actor": actor_loss} | ({"temperature": temperature_loss} if learned else {})
-  return Networks(init, output, draw, steps, ("critic",))
+  return Networks(init, _without_memory(output), draw, steps, ("critic",))
 
 
 def dqn(
     *, double: bool = True, n: int = 1, epsilon: tuple[Array | float, Array | float] = (1.0, 0.05),
     epsilon_steps: Array | float = 10_000, target_rate: Array | float = 1.0, target_period: int | Array = 250,
-    hidden: Sequence[int] = (64, 64), activation: str = "relu") -> dict[str, Any]:
-  """Gives the settings of DQN, for `OffPolicyParts(..., **dqn())`.
+    hidden: Sequence[int] = (64, 64), activation: str = "relu", memory_size: int = 0, burn_in: int = 8,
+    length: int = 16) -> dict[str, Any]:
+  """Gives the settings of DQN, for `OffPolicyParts(..., **dqn())`, with a memory or without.
+
+  With a memory whole sequences are replayed, each from the memory that was stored with its first step, which the first
+  `burn_in` steps bring up to date without being learned. Values are not rescaled, sequences drawn uniformly.
 
   Args:
     double: the trained network chooses the next action that the target network values.
@@ -197,12 +259,27 @@ def dqn(
     target_period: gradient steps between its moves.
     hidden: widths of the hidden layers.
     activation: of the hidden layers.
+    memory_size: width of a GRU behind the hidden layers; 0 for none.
+    burn_in: steps at the start of a sequence that only renew the memory; read with a memory only.
+    length: steps of a sequence that are learned; read with a memory only. A target within the last n bootstraps from
+      the end of the sequence.
 
-  Reference: DQN, arXiv:1312.5602; Double DQN, arXiv:1509.06461.
+  Raises:
+    ValueError: for sizes below 0, or a length or n below 1.
+
+  Reference: DQN, arXiv:1312.5602; Double DQN, arXiv:1509.06461; with a memory R2D2, Kapturowski et al., Recurrent
+    Experience Replay in Distributed Reinforcement Learning (2019).
   """
+  if min(memory_size, burn_in) < 0 or min(length, n) < 1:
+    raise ValueError(f"memory_size={memory_size} and burn_in={burn_in} must be at least 0, length={length} and n={n} "
+                     "at least 1")
+  shared = dict(random=linear_schedule(*epsilon, epsilon_steps), target_rate=target_rate, target_period=target_period)
   build = functools.partial(_q_networks, hidden=hidden, activation=activation, double=double)
-  return dict(method=Method("dqn", False, build), n=n, random=linear_schedule(*epsilon, epsilon_steps),
-              target_rate=target_rate, target_period=target_period)
+  if not memory_size:
+    return dict(method=Method("dqn", False, build), n=n, **shared)
+  build = functools.partial(_recurrent_q_networks, hidden=hidden, activation=activation, double=double,
+                            memory_size=memory_size, burn_in=burn_in, n=n)
+  return dict(method=Method("recurrent dqn", False, build, burn_in + length), n=1, **shared)
 
 
 def ddpg(*, critics: int = 1, policy_period: int | Array = 1, target_noise: Array | float = 0.0,

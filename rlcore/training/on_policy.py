@@ -62,6 +62,8 @@ class OnPolicyParts:
     describe: `(reward state, Stream of [T, N], paid [T, N], advantages [T, N]) -> metrics`, or None.
     test_instances: `(key) -> params of the world`, held out; None takes `instances`.
     eval_worlds: episodes of an evaluation.
+    constrain: `(pytree of [N, ...]) -> same`, lays worlds and minibatches out over a mesh (`training.mesh`); identity
+      by default.
     unit: what the steps are, for the progress line; a name in the plural.
   """
 
@@ -87,6 +89,7 @@ class OnPolicyParts:
   describe: Callable[[PyTree, Stream, Array, Array], Metrics] | None = None
   test_instances: Callable[[Array], PyTree] | None = None
   eval_worlds: int = 32
+  constrain: Callable[[PyTree], PyTree] = lambda tree: tree
   unit: str = "steps"
 
   def __post_init__(self):
@@ -234,7 +237,7 @@ def learn(parts: OnPolicyParts, state: StreamState, stream: Stream, memory: PyTr
   good_reward = _finite((stream.reward_t, paid))
   good = good_observation & good_reward
   by_world = lambda tree: jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
-  rows = by_world(stream.replace(reward_t=paid))
+  rows = parts.constrain(by_world(stream.replace(reward_t=paid)))
   advantages, targets = jax.lax.stop_gradient(jax.vmap(parts.credit)(rows, rows.log_prob_old))
   described = _describe(parts, reward_state, stream, paid, by_world(advantages))
   if parts.whiten == "batch":
@@ -247,7 +250,7 @@ def learn(parts: OnPolicyParts, state: StreamState, stream: Stream, memory: PyTr
 
   def gradient_step(carry, piece):
     params, opt_state = carry
-    gradient = state_lib.accumulate(functools.partial(_loss, parts), lambda piece: 1.0, params, piece)
+    gradient = state_lib.accumulate(functools.partial(_loss, parts), lambda piece: 1.0, params, parts.constrain(piece))
     params, opt_state, metrics = state_lib.apply_gradient(parts.optimizer, params, opt_state, gradient, allowed=good)
     return (params, opt_state), metrics
 
@@ -276,8 +279,9 @@ def evaluate(parts: OnPolicyParts, params: PyTree) -> Metrics:
   start_key, play_key = jax.random.split(jax.random.key(_EVALUATION_KEY))
   instances = parts.test_instances or parts.instances
   worlds = streams.start(parts.world, parts.policy, instances, start_key, parts.eval_worlds)
-  _, stream, ends = streams.collect(parts.world, parts.policy, instances, params, worlds, play_key,
-                                    num_steps=parts.world.horizon, pool=min(parts.instance_pool, 1))
+  _, stream, ends = streams.collect(
+      parts.world, parts.policy, instances, params, parts.constrain(worlds), play_key, num_steps=parts.world.horizon,
+      pool=min(parts.instance_pool, 1))
   first = ends.ended & (jnp.cumsum(ends.ended, 0) == 1)
   mean = lambda x: stats.masked_mean(x, first)
   return {"success": mean(parts.success(stream, ends.returns)), "episode_return": mean(ends.returns),
@@ -296,8 +300,8 @@ def make_on_policy_experiment(parts: OnPolicyParts) -> Experiment:
   def update(state: StreamState) -> tuple[StreamState, Metrics]:
     key, play_key = jax.random.split(state.key)
     worlds, stream, ends = streams.collect(
-        parts.world, parts.policy, parts.instances, state.params, state.worlds, play_key, num_steps=parts.num_steps,
-        gamma=parts.gamma, pool=parts.instance_pool)
+        parts.world, parts.policy, parts.instances, state.params, parts.constrain(state.worlds), play_key,
+        num_steps=parts.num_steps, gamma=parts.gamma, pool=parts.instance_pool)
     known, counted = count_ends(ends, parts.success(stream, ends.returns), state.ends)
     state, metrics = learn(parts, state.replace(key=key), stream, state.worlds.memory)
     return state.replace(worlds=worlds, ends=known), metrics | counted

@@ -101,7 +101,8 @@ def start(world: World, policy: StreamPolicy, instances: Instances, key: Array, 
 
 def collect(
     world: World, policy: StreamPolicy, instances: Instances, params: PyTree, worlds: Worlds, key: Array, *,
-    num_steps: int, gamma: Array | float = 1.0, pool: int = 0) -> tuple[Worlds, Stream, Ends]:
+    num_steps: int, gamma: Array | float = 1.0, pool: int = 0,
+    keep_memory: bool = False) -> tuple[Worlds, Stream, Ends]:
   """Steps every world T times and resets those whose episode ends.
 
   Args:
@@ -116,6 +117,7 @@ def collect(
     pool: 0 computes a fresh instance at every step, in case that the episode ends there, which is dear where drawing
       one is. P draws P instances at the start; the episodes that begin here take them one after another, and from the
       first again if there are more.
+    keep_memory: whether the stream holds the policy's memory before every step.
 
   Returns:
     `(worlds, stream [T, N], ends [T, N])`. In the stream `discount_t` is 0 where an episode terminates.
@@ -133,8 +135,8 @@ def collect(
   def step(carry, key):
     now, used = carry
     act_keys, world_keys, instance_keys, reset_keys = jax.random.split(key, (4, count))
-    memory = reset_memory(policy, now.is_first, now.memory)
-    distribution, value, memory = jax.vmap(policy.step, (None, 0, 0))(params, memory, now.observation)
+    before = reset_memory(policy, now.is_first, now.memory)
+    distribution, value, memory = jax.vmap(policy.step, (None, 0, 0))(params, before, now.observation)
     action, log_prob = jax.vmap(policy.sample)(act_keys, distribution)
     after, state, reward, terminated, truncated, info = jax.vmap(world.step)(
         world_keys, now.state, action, now.instance)
@@ -149,7 +151,7 @@ def collect(
     taken = Stream(
         observation=now.observation, action=action, reward_t=reward, discount_t=gamma * (1.0 - terminated),
         log_prob_old=log_prob, value_t=value, value_tp1=value, mask=jnp.ones(count), info=info, is_first=now.is_first,
-        truncated=truncated & ~terminated, next_observation=after)
+        truncated=truncated & ~terminated, next_observation=after, memory=before if keep_memory else None)
     return (Worlds(observation, state, instance, memory, ended, total, length), used), (taken, memory, ends)
 
   carry = worlds, jnp.zeros((), jnp.int32)

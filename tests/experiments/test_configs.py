@@ -56,6 +56,8 @@ def test_the_comparison_fits_its_config(path):
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_one_update_says_what_the_claim_reads(path):
   module = load(path)
+  for extra in getattr(module, "NEEDS", ()):
+    pytest.importorskip(extra)
   experiment = launch.make_experiment(module.get_config("smoke").lock())
   assert experiment.jittable
   state = jax.eval_shape(lambda key: experiment.init(key), jax.random.key(0))

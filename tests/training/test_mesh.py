@@ -42,7 +42,7 @@ def test_what_the_devices_do_not_divide_is_named():
 
 def test_what_a_mesh_does_not_divide_is_told():
   spread = jax.jit(mesh.constrain_to(mesh.make_mesh()))
-  with pytest.warns(UserWarning, match="12 prompts or groups cannot be spread over 8 devices"):
+  with pytest.warns(UserWarning, match="12 prompts, groups or worlds cannot be spread over 8 devices"):
     jax.block_until_ready(spread(jnp.zeros((12, 2))))
   with warnings.catch_warnings():
     warnings.simplefilter("error")

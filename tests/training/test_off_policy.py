@@ -106,7 +106,7 @@ def test_values_of_both_endings_are_learned_and_numbers_are_lanes():
                          num_updates=4)
       experiment = off_policy.make_off_policy_experiment(parts)
       state, metrics = loop.train(experiment, 100)(key)
-      q = jax.vmap(lambda seen: parts.networks.output(state.params, seen))(jnp.eye(2 * LENGTH))
+      q = jax.vmap(lambda seen: parts.networks.output(state.params, (), seen)[0])(jnp.eye(2 * LENGTH))
       return q, metrics, experiment.evaluate(state)
     return _jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 2), jnp.array(gammas), jnp.array([0.5, 1.0]),
                                jnp.array([0.5, 0.2]))
