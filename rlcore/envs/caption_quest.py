@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.envs import grids
+from rlcore.envs import cells, grids
 from rlcore.types import Array, World
 
 SIZE = 8  # cells a side
@@ -71,10 +71,18 @@ def caption_texts() -> tuple[str, ...]:
   return tuple(" ".join(WORDS[word] for word in row) for row in captions())
 
 
+def render(state: QuestState, quest: CaptionQuest) -> Array:
+  """Returns the codes of `cells`, `[8, 8]`: key and door, each until it is done with, the chest, the agent on top."""
+  picture = jnp.full((SIZE, SIZE), cells.FLOOR).at[tuple(quest.chest)].set(cells.GOAL)
+  picture = picture.at[tuple(quest.key)].set(jnp.where(state.has_key, cells.FLOOR, cells.COLOUR))
+  picture = picture.at[tuple(quest.door)].set(jnp.where(state.door_open, cells.FLOOR, cells.COLOUR + 1))
+  return picture.at[tuple(state.place)].set(cells.AGENT)
+
+
 def draw_caption_quest(key: Array) -> CaptionQuest:
   """Draws four different cells, uniformly."""
-  cells = jax.random.choice(key, SIZE**2, (4,), replace=False).astype(jnp.int32)
-  return CaptionQuest(*jnp.stack(jnp.divmod(cells, SIZE), -1))
+  places = jax.random.choice(key, SIZE**2, (4,), replace=False).astype(jnp.int32)
+  return CaptionQuest(*jnp.stack(jnp.divmod(places, SIZE), -1))
 
 
 def make_caption_quest(*, horizon: int = 64, variants: Array | int = VARIANTS) -> World:

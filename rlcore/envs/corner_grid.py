@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlcore.envs import grids
+from rlcore.envs import cells, grids
 from rlcore.types import Array, World
 
 SIZE = 8  # cells a side
@@ -84,6 +84,13 @@ def make_corner_grid(*, horizon: int = 40) -> World:
     return observe(after), after, won - jnp.float32(STEP_COST), won, late, {"state": number(state)}
 
   return World(reset, step, len(grids.MOVES), 4, horizon)
+
+
+def render(state: CornerState, params: None = None) -> Array:
+  """Returns the codes of `cells`, `[8, 8]`: the goal, and the agent on top."""
+  del params
+  picture = jnp.full((SIZE, SIZE), cells.FLOOR).at[tuple(jnp.array(CORNERS)[state.goal])].set(cells.GOAL)
+  return picture.at[tuple(state.place)].set(cells.AGENT)
 
 
 def corner_tables() -> CornerTables:

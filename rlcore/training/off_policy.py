@@ -129,8 +129,8 @@ class OffPolicyParts:
       action = jnp.where(jax.random.uniform(choose_key) < random, other, action)
       return action * self.action_scale if self.world.action_size else action, jnp.zeros(())
 
-    return StreamPolicy(lambda key: acting(self.networks.init(key), 0.0, 0.0), self.networks.memory, step,
-                        sample,                        lambda distribution, action: (jnp.zeros(()), jnp.zeros(())))
+    return StreamPolicy(lambda key: acting(self.networks.init(key), 0.0, 0.0), self.networks.memory, step, sample,
+                        lambda distribution, action: (jnp.zeros(()), jnp.zeros(())))
 
   def optimizer_of(self, group: str) -> optax.GradientTransformation:
     """Returns the optimiser of a group of parameters."""

@@ -8,7 +8,7 @@ from PIL import Image
 import pytest
 
 from rlcore import envs
-from rlcore.envs import bandit_stream, chain, corridors, decoy_grid, grids
+from rlcore.envs import bandit_stream, caption_quest, chain, corner_grid, corridors, decoy_grid, grids
 from rlcore.envs import key_corridor, pinpad, random_maze, ruled_grid
 from rlcore.envs.cells import AGENT, COLOUR, EXIT, FLOOR, GOAL, LAVA, MARK, WALL
 from rlcore.training import pictures
@@ -61,6 +61,17 @@ def test_other_worlds_with_cells():
   state = key_corridor.CorridorState(ZERO + 1, ZERO + 2, ZERO)  # key 1 is taken
   np.testing.assert_array_equal(rendered(key_corridor.render, state, task), [
       [WALL, COLOUR, FLOOR, EXIT], [AGENT, FLOOR, COLOUR + 2, FLOOR]])
+
+  places = np.array([[0, 0], [2, 3], [7, 1], [4, 4]])  # of start, key, door and chest
+  state = caption_quest.QuestState(places[0], np.bool_(True), np.bool_(False), ZERO)  # the key is taken
+  expected = np.full((8, 8), FLOOR)
+  expected[0, 0], expected[7, 1], expected[4, 4] = AGENT, COLOUR + 1, GOAL
+  np.testing.assert_array_equal(rendered(caption_quest.render, state, caption_quest.CaptionQuest(*places)), expected)
+
+  expected = np.full((8, 8), FLOOR)
+  expected[2, 3], expected[7, 0] = AGENT, GOAL
+  state = corner_grid.CornerState(places[1], ZERO + 2, ZERO)
+  np.testing.assert_array_equal(rendered(corner_grid.render, state), expected)
 
   row = lambda position, **settings: rendered(
       chain.render, chain.ChainState(ZERO + position, ZERO), chain.ChainParams(distractor=0.1), places=4,
