@@ -89,9 +89,9 @@ def make_caption_quest(*, horizon: int = 64, variants: Array | int = VARIANTS) -
   """Makes the world; its params are one `CaptionQuest`.
 
   Actions move up, down, left, right; the edge stops the agent. Entering a cell touches what is there. The observation
-  is `[10]`: the place of the agent in units of the side, the ways from it to the key, the door and the chest in units
-  of two cells, whether the key is taken and whether the door is open. The horizon terminates too. `info` holds the
-  number of the `caption`, int32. The first of these that holds is told:
+  is `[10]`: the places of the agent, the key, the door and the chest in units of the side, whether the key is taken and
+  whether the door is open. The horizon terminates too. `info` holds the number of the `caption`, int32. The first of
+  these that holds is told:
     the next object of the quest is touched (templates 0 to 2); the door is touched without the key; the chest before
     the door is open; the edge stopped the agent; the key, not taken yet, is one move away. Else nothing, half of the
     time, or one of eight kinds of noise.
@@ -104,9 +104,8 @@ def make_caption_quest(*, horizon: int = 64, variants: Array | int = VARIANTS) -
     The world.
   """
   def observe(quest, state):
-    ways = jnp.concatenate([thing - state.place for thing in (quest.key, quest.door, quest.chest)])
-    return jnp.concatenate([
-        state.place / SIZE, ways / 2, jnp.stack([state.has_key, state.door_open])]).astype(jnp.float32)
+    places = jnp.concatenate([state.place, quest.key, quest.door, quest.chest])
+    return jnp.concatenate([places / SIZE, jnp.stack([state.has_key, state.door_open])]).astype(jnp.float32)
 
   def reset(key, params):
     del key

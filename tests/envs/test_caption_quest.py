@@ -64,7 +64,7 @@ def test_steps_are_those_of_a_plain_loop(walks):
     quest = caption_quest.CaptionQuest(*(x[i] for x in quests))
     assert len({tuple(x) for x in quest}) == 4
     place, has_key, door_open = tuple(quest.start), False, False
-    seen_from = lambda place: [*np.divide(place, 8), *np.ravel(np.subtract(quest[1:], place)) / 2]
+    seen_from = lambda place: [*np.divide(place, 8), *np.ravel(quest[1:]) / 8]
     assert first[i].tolist() == [*seen_from(place), 0, 0]
     for t, action in enumerate(actions[i]):
       down, right = grids.MOVES[action]
