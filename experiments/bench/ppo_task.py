@@ -1,0 +1,95 @@
+"""What the contestants of `experiments.bench.ppo` share: sizes, settings, what is timed, the floor; JAX, flax and optax."""
+
+from collections.abc import Callable
+import functools
+import time
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from experiments.bench import peers
+
+STEPS, UPDATES, HIDDEN, EPOCHS, MINIBATCHES = 128, 97, 64, 4, 4
+GAMMA, LAM, CLIP, ENTROPY, VALUE, MAX_NORM, LR = 0.99, 0.95, 0.2, 0.01, 0.5, 0.5, 2.5e-4
+OBSERVATION, ACTIONS = 4, 2
+SIZES = ((4, 1), (64, 1), (4, 16))  # worlds, seeds
+
+
+def name(kind: str, worlds: int, seeds: int) -> str:
+  """Names a part."""
+  return f"{kind}, {worlds} worlds x {seeds} seeds"
+
+
+def part(make: Callable[[int], Callable], worlds: int, seeds: int) -> Callable[[], float]:
+  """Returns one call of whole runs, `make(worlds)(key) -> returns of the episodes that ended last`."""
+  program = jax.jit(jax.vmap(make(worlds)))
+  keys = jax.random.split(jax.random.key(0), seeds)
+
+  def call():
+    learned = float(jnp.mean(jax.block_until_ready(program(keys))))
+    assert learned > 60, f"CartPole was not learned: the last episodes had {learned:.0f} steps"
+
+  return lambda: peers.cpu_seconds(call)
+
+
+def compilation(make: Callable[[int], Callable], worlds: int) -> Callable[[], float]:
+  """Returns one call that traces and compiles a whole run anew; CPU seconds."""
+  def call():
+    key = jax.random.key(0)
+    fresh = make(worlds)
+    start = time.process_time()
+    jax.jit(lambda key: fresh(key)).lower(key).compile()
+    return time.process_time() - start
+
+  return call
+
+
+class _Pair(nn.Module):
+  """The networks alone."""
+
+  @nn.compact
+  def __call__(self, x):
+    tower = lambda x: nn.tanh(nn.Dense(HIDDEN)(nn.tanh(nn.Dense(HIDDEN)(x))))
+    return nn.Dense(ACTIONS)(tower(x)), nn.Dense(1)(tower(x))
+
+
+def floor(worlds: int, seeds: int) -> Callable[[], float]:
+  """Returns one call of what no such learner can do without: the networks' passes, forwards and backwards.
+
+  A forward pass of all worlds at every step, and forward and backward passes of every step in every epoch, with a
+  plain gradient step; no world, no noise, no credit, no clipping, no Adam.
+  """
+  pair, size = _Pair(), STEPS * worlds // MINIBATCHES
+
+  def loss(params, x):
+    return sum(jnp.sum(jnp.square(y)) for y in pair.apply(params, x))
+
+  def update(carry, _):
+    params, data = carry
+    see = lambda x, _: (x + 1e-6 * pair.apply(params, x)[1], None)
+    first, _ = jax.lax.scan(see, data[0, :worlds], length=STEPS)
+    learn = lambda params, x: (jax.tree.map(lambda p, g: p - 1e-9 * g, params, jax.grad(loss)(params, x)), None)
+    batches = jnp.tile(data, (EPOCHS, 1, 1))
+    params, _ = jax.lax.scan(learn, params, batches)
+    return (params, data.at[0, :worlds].set(first)), None
+
+  def run(key):
+    data = jax.random.normal(key, (MINIBATCHES, size, OBSERVATION))
+    carry = pair.init(key, data[0]), data
+    return jax.lax.scan(update, carry, length=UPDATES)[0][1][0, 0]
+
+  program = jax.jit(jax.vmap(run))
+  keys = jax.random.split(jax.random.key(0), seeds)
+  return lambda: peers.cpu_seconds(lambda: jax.block_until_ready(program(keys)))
+
+
+def serve(make: Callable[[int], Callable], versions: dict[str, str], *, with_floor: bool = False):
+  """Serves runs of all sizes, one compilation, and the floor where asked for."""
+  parts = {}
+  for size in SIZES:
+    parts[name("run", *size)] = part(make, *size)
+    if with_floor:
+      parts[name("floor", *size)] = floor(*size)
+  parts["compile"] = compilation(functools.partial(make), SIZES[0][0])
+  peers.serve(versions, parts)
