@@ -25,9 +25,11 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
     world, cells = corridors.make_corridors(), 90
     task = corridors.corridors_task(jax.random.randint(context_key, (), 0, 5))
     instances, pool = lambda key: task, 0
-  else:
+  elif config.world == "maze":
     world, cells = random_maze.make_random_maze(horizon=config.maze.horizon), (2 * config.maze.cells + 1)**2
     instances, pool = functools.partial(draw_context, context_key=context_key, **config.maze), config.pool
+  else:
+    raise ValueError(f"world={config.world!r} is neither corridors nor maze")
   return on_policy.make_on_policy_experiment(on_policy.OnPolicyParts(
       world=world, policy=policies.make_stream_policy(world, hidden=config.hidden), instances=instances,
       instance_pool=pool, optimizer=state_lib.make_optimizer(config.lr, b2=0.999, max_grad_norm=0.5),

@@ -64,6 +64,7 @@ class AsyncAnnotator:
     self._known: set[Hashable] = set()  # being annotated, or annotated
     self._finished: list[tuple[Hashable, int]] = []
     self._totals = dict(submitted=0, annotated=0, dropped=0, failed=0)
+    self._asked = 0
     self._problem = ""
     self._changed = threading.Condition()
     self._closed = threading.Event()
@@ -86,6 +87,12 @@ class AsyncAnnotator:
     """How many items wait."""
     with self._changed:
       return len(self._waiting)
+
+  @property
+  def asked(self) -> int:
+    """How many items are being annotated."""
+    with self._changed:
+      return self._asked
 
   @property
   def problem(self) -> str:
@@ -145,11 +152,13 @@ class AsyncAnnotator:
         for item in batch:
           del self._waiting[item]
         self._known.update(batch)
+        self._asked = len(batch)
       labels, problem = self._labels(batch)
       done = [(item, label) for item, label in zip(batch, labels) if label is not None]
       with self._changed:
         self._finished += done
         self._known -= {item for item, label in zip(batch, labels) if label is None}
+        self._asked = 0
         self._totals["annotated"] += len(done)
         self._totals["failed"] += len(batch) - len(done)
         self._problem = problem or self._problem

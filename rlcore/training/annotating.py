@@ -8,6 +8,7 @@ Reference: ONI, arXiv:2410.23022.
 """
 
 from collections.abc import Sequence
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -52,8 +53,14 @@ def with_annotator(
   step, evaluate = jax.jit(experiment.update), jax.jit(experiment.evaluate)
   absorb = jax.jit(lambda state, *new: state.replace(reward_state=reward.absorb(state.reward_state, *new)))
 
+  told = []  # what went wrong is said once, when it first does
+
   def update(state):
     state, metrics = step(state)
+    problems = [annotator.problem for annotator in running if annotator.problem]
+    if problems and not told:
+      told.append(problems[0])
+      warnings.warn(f"annotator: {problems[0]}; training goes on without what is missing")
     known = state.reward_state
     labels = np.full(len(texts), -1, np.int32)
     if on_messages:

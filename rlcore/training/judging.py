@@ -98,7 +98,7 @@ def reports() -> list[str]:
   for annotator in _ANNOTATORS:
     total = annotator.totals
     if any(total.values()):
-      lines.append(f"annotator: {_listed(total, total)}, {annotator.waiting} waiting"
+      lines.append(f"annotator: {_listed(total, total)}, {annotator.asked} being asked, {annotator.waiting} waiting"
                    + (f"; the latest problem: {annotator.problem}" if annotator.problem else ""))
   return lines
 

@@ -1,4 +1,4 @@
-"""Training on replayed steps: N worlds are stepped T times an update, the steps stored, and K batches of old ones learned.
+"""Training on replayed steps: N worlds are stepped T times an update, and K batches of old steps are learned.
 
     experiment = off_policy.make_off_policy_experiment(off_policy.OffPolicyParts(
         world, instances=lambda key: (), optimizer=state.make_optimizer(1e-3), **off_policy_settings.dqn()))

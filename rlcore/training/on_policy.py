@@ -4,6 +4,8 @@
     experiment = on_policy.make_on_policy_experiment(on_policy.OnPolicyParts(
         world, policy, instances=lambda key: (), optimizer=state.make_optimizer(2.5e-4), **on_policy_settings.ppo()))
 
+Other credit: `**on_policy_settings.ppo() | dict(credit=on_policy_settings.n_step_credit)`, or a function of your own.
+
 Everything is pure and jittable, and floats may be tracers: seeds and arms are lanes of one `vmap`. An end by time-out
 bootstraps from the value of the true last state and passes no credit on; see `types.Stream`.
 """
@@ -95,8 +97,13 @@ class OnPolicyParts:
   def __post_init__(self):
     if self.whiten not in _WHITEN:
       raise ValueError(f"whiten={self.whiten!r} is none of {', '.join(_WHITEN)}")
-    if min(self.num_worlds, self.num_steps) < 1:
-      raise ValueError(f"num_worlds={self.num_worlds} and num_steps={self.num_steps} must be at least 1")
+    if not (callable(getattr(self.reward, "init", None)) and callable(getattr(self.reward, "apply", None))):
+      raise TypeError(f"reward={self.reward!r} is no StreamReward: training.stream_rewards makes them")
+    if isinstance(self.gamma, (int, float)) and not 0 <= self.gamma <= 1:
+      raise ValueError(f"gamma={self.gamma} is not in [0, 1]")
+    for name in ("num_worlds", "num_steps", "epochs", "minibatches"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
     if self.rows % self.minibatches:
       kind = "worlds" if self.whole else "steps"
       raise ValueError(f"minibatches={self.minibatches} does not divide the {self.rows} {kind} of a rollout")
@@ -182,12 +189,36 @@ def pay(reward: StreamReward, state: PyTree, stream: Stream) -> tuple[Array, PyT
   """Pays the steps `[T, N]` of a rollout: `(float32 [T, N] without gradient, state of the reward)`.
 
   Raises:
+    TypeError: if the reward does not return two things.
     ValueError: if the rewards do not come as `[T, N]`.
   """
-  paid, state = reward.apply(state, stream)
+  told = reward.apply(state, stream)
+  if not isinstance(told, tuple) or len(told) != 2:
+    raise TypeError("the reward of a rollout must return (rewards [T, N], state)")
+  paid, state = told
   if paid.shape != stream.reward_t.shape:
     raise ValueError(f"the reward of a rollout [T, N] = {stream.reward_t.shape} came back as {paid.shape}")
   return jax.lax.stop_gradient(paid.astype(jnp.float32)), state
+
+
+def assign_credit(credit: on_policy_settings.Credit, rows: Stream, log_probs: Array) -> tuple[Array, Array]:
+  """Assigns credit to the steps `[N, T]` of a rollout: `(advantages, value targets)`, `[N, T]`, without gradient.
+
+  Raises:
+    TypeError: if the credit of a stream does not return two things.
+    ValueError: if they do not come as `[T]`.
+  """
+  def one(row, log_probs):
+    told = credit(row, log_probs)
+    if not isinstance(told, tuple) or len(told) != 2:
+      raise TypeError("credit must return (advantages [T], value targets [T])")
+    shapes = tuple(jnp.shape(x) for x in told)
+    if shapes != (row.reward_t.shape,) * 2:
+      raise ValueError(f"credit of a stream [T] = {row.reward_t.shape} must return advantages and value targets of the "
+                       f"same shape; they came back as {shapes[0]} and {shapes[1]}")
+    return told
+
+  return jax.lax.stop_gradient(jax.vmap(one)(rows, log_probs))
 
 
 def _finite(tree: PyTree) -> Array:
@@ -203,7 +234,7 @@ def _loss(parts: OnPolicyParts, params: PyTree, piece: tuple) -> tuple[Array, Me
     value_tp1 = streams.next_values(parts.policy, params, after, rows.next_observation)
     present = rows.replace(value_t=jax.lax.stop_gradient(scores.values),
                            value_tp1=jnp.where(rows.discount_t > 0, value_tp1, 0.0))
-    advantages, targets = jax.lax.stop_gradient(jax.vmap(parts.credit)(present, scores.log_probs))
+    advantages, targets = assign_credit(parts.credit, present, scores.log_probs)
   if parts.whiten == "minibatch":
     advantages = stats.whiten(advantages)
   loss, metrics = parts.policy_loss(scores.log_probs, rows, advantages)
@@ -238,7 +269,7 @@ def learn(parts: OnPolicyParts, state: StreamState, stream: Stream, memory: PyTr
   good = good_observation & good_reward
   by_world = lambda tree: jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
   rows = parts.constrain(by_world(stream.replace(reward_t=paid)))
-  advantages, targets = jax.lax.stop_gradient(jax.vmap(parts.credit)(rows, rows.log_prob_old))
+  advantages, targets = assign_credit(parts.credit, rows, rows.log_prob_old)
   described = _describe(parts, reward_state, stream, paid, by_world(advantages))
   if parts.whiten == "batch":
     advantages = stats.whiten(advantages)

@@ -74,10 +74,12 @@ def make_optimizer(
     The optax transformation.
 
   Raises:
-    ValueError: if the learning rate is no number.
+    ValueError: if the learning rate is no number, or a known one is negative or NaN.
   """
   if not isinstance(learning_rate, (int, float, np.generic, np.ndarray, jax.Array)):
     raise ValueError(f"{learning_rate=} is no number")
+  if not isinstance(learning_rate, jax.Array) and not np.all(np.asarray(learning_rate) >= 0):
+    raise ValueError(f"{learning_rate=} must not be negative")
 
   def schedule(count):
     rise = jnp.minimum(1.0, (count + 1) / (warmup_steps + 1))

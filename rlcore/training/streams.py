@@ -72,6 +72,9 @@ def check_world(world: World, instances: Instances):
   after = _traced("step(key, state, action, params)", "(observation, state, reward, terminated, truncated, info)", 6,
                   world.step, key, first[1], action, instance)
   shapes = lambda tree: jax.tree.map(lambda x: x.shape, tree)
+  for name, told in zip(("reward", "terminated", "truncated"), after[2:5]):
+    if shapes(told) != ():
+      raise TypeError(f"step of the world gives {name} of shape {shapes(told)}; it must be a scalar")
   wanted = world.observation_shape or (world.observation_size,)
   for name, seen in (("reset", first[0]), ("step", after[0])):
     if shapes(seen) != wanted:

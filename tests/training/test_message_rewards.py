@@ -112,7 +112,7 @@ def test_pairs_are_of_the_newest_rollout_and_the_newest_are_kept(rollouts):
   assert np.all(after.asked == -1) and np.all(after.num_pairs == 0) and np.all(values == 0)
 
 
-@pytest.mark.parametrize("weights", [(0.0, 1.0, 0.0), (0.0, 0.0, 1.0)])
+@pytest.mark.parametrize("weights", [(0.0, 1.0, 0.0), pytest.param((0.0, 0.0, 1.0), marks=pytest.mark.slow)])
 def test_models_judge_wordings_that_were_never_annotated(weights):
   settings = _SETTINGS._replace(fit_steps=300, batch_size=16, lr=1e-2, max_pairs=64, annotations=36,
                                embedding=16, hidden=(32,))

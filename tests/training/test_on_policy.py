@@ -327,6 +327,14 @@ def test_bad_parts_are_told():
     make_parts(minibatches=3)
   with pytest.raises(ValueError, match="minibatches=7 does not divide the 4 worlds"):
     make_parts(minibatches=7, fresh_credit=True)
+  with pytest.raises(ValueError, match="minibatches=0 must be at least 1"):
+    make_parts(minibatches=0)
+  with pytest.raises(ValueError, match="epochs=0 must be at least 1"):
+    make_parts(epochs=0)
+  with pytest.raises(ValueError, match=r"gamma=1.5 is not in \[0, 1\]"):
+    make_parts(gamma=1.5)
+  with pytest.raises(TypeError, match="is no StreamReward"):
+    make_parts(reward=lambda stream: stream.reward_t)
   with pytest.raises(ValueError, match="whiten='always' is none of minibatch, batch, none"):
     make_parts(whiten="always")
   with pytest.raises(ValueError, match="torso='cnn' takes observations"):
@@ -335,6 +343,8 @@ def test_bad_parts_are_told():
   for world, said in (
       (WALK._replace(step=lambda *a: WALK.step(*a)[:5]), "6 values; it returns 5"),
       (WALK._replace(reset=lambda key: None), "the world has no reset"),
+      (WALK._replace(step=lambda *a: (*WALK.step(*a)[:2], jnp.zeros(1), *WALK.step(*a)[3:])),
+       r"gives reward of shape \(1,\)"),
       (WALK._replace(observation_size=9), r"observations of shape \(5,\), but it promises \(9,\)")):
     with pytest.raises(TypeError, match=said):
       on_policy.make_on_policy_experiment(make_parts(world=world)).init(key)
@@ -342,6 +352,16 @@ def test_bad_parts_are_told():
   experiment = on_policy.make_on_policy_experiment(make_parts(reward=flat))
   with pytest.raises(ValueError, match=r"\[T, N\] = \(7, 4\) came back as \(4,\)"):
     jax.eval_shape(experiment.update, jax.eval_shape(experiment.init, key))
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("credit, kind, said", [
+    (lambda stream, log_probs: (stream.reward_t[1:],) * 2, ValueError, r"they came back as \(6,\) and \(6,\)"),
+    (lambda stream, log_probs: stream.reward_t, TypeError, "credit must return")])
+def test_credit_of_another_shape_is_told(credit, kind, said, fresh):
+  experiment = on_policy.make_on_policy_experiment(make_parts(credit=credit, fresh_credit=fresh))
+  with pytest.raises(kind, match=said):
+    jax.eval_shape(experiment.update, jax.eval_shape(experiment.init, jax.random.key(0)))
 
 
 def test_both_kinds_of_key_start_the_same_run():

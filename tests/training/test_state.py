@@ -142,3 +142,6 @@ def test_count_params():
 def test_a_learning_rate_that_is_no_number_is_named():
   with pytest.raises(ValueError, match="learning_rate='2e-3' is no number"):
     state_lib.make_optimizer("2e-3")
+  for rate in (-1e-3, float("nan")):
+    with pytest.raises(ValueError, match="must not be negative"):
+      state_lib.make_optimizer(rate)
