@@ -12,8 +12,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from rlcore import exploration
+from rlcore.reward_models import learner, novelty
 from rlcore.types import Array, PyTree, Stream, StreamReward
 
 Keys = Callable[[Stream], Array]
@@ -110,6 +112,44 @@ def global_count(keys: Keys, num_keys: int, *, kind: str = "isqrt") -> StreamRew
     return exploration.count_bonus(counts, kind=kind).reshape(stream.reward_t.shape), state
 
   return StreamReward(lambda key, num_worlds: jnp.zeros(num_keys, jnp.int32), apply)
+
+
+def network_novelty(
+    embed: Callable[[PyTree, PyTree], Array], init_params: Callable[[Array], PyTree],
+    optimizer: optax.GradientTransformation, *, alpha: Array | float = 0.5) -> StreamReward:
+  """Makes the bonus for what a network cannot predict yet (RND), or for the gain of it in a step (NovelD).
+
+  `noveld_bonus` of the two states of each step; then the predictor takes one gradient step on the mean `rnd_novelty` of
+  the states that were led to. NovelD also pays only the first visit in an episode: multiply by an `episodic_count` of
+  the kind "indicator" (`weighted`).
+
+  Args:
+    embed: `(params, observation) -> [E]`, of one observation.
+    init_params: `(key) -> params`; called twice, for the random network and for the predictor.
+    optimizer: of the predictor.
+    alpha: of `exploration.noveld_bonus`; 0 is plain random network distillation.
+
+  Returns:
+    The reward; its state is a `reward_models.novelty.NoveltyState`.
+
+  Reference: RND, arXiv:1810.12894; NovelD, Zhang et al., NeurIPS 2021.
+  """
+  def init(key, num_worlds):
+    del num_worlds
+    first, second = jax.random.split(key)
+    return novelty.NoveltyState(init_params(first), learner.start(init_params(second), optimizer))
+
+  def apply(state, stream):
+    def loss(params):
+      one = lambda seen: exploration.rnd_novelty(embed(params, seen), embed(state.target, seen))
+      before, after = (jax.vmap(jax.vmap(one))(x) for x in (stream.observation, stream.next_observation))
+      return jnp.mean(after), jnp.stack([before, after], -1)
+
+    predictor, both, _ = learner.guarded_step(loss, optimizer, state.predictor)
+    bonus = jax.vmap(jax.vmap(lambda pair: exploration.noveld_bonus(pair, alpha=alpha)[0]))(both)
+    return bonus, state.replace(predictor=predictor)
+
+  return StreamReward(init, apply)
 
 
 def weighted(combine: Callable[..., Array], *parts: StreamReward) -> StreamReward:
