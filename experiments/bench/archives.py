@@ -22,7 +22,6 @@ from experiments.bench import archive_task as task
 from experiments.bench import language
 from experiments.bench import peers
 from experiments.bench import timing
-from rlcore.training import results
 
 RESULT = pathlib.Path(__file__).parent / "results" / "archives.json"
 PEER_TARGET, RATE_TARGET = 10.0, 1e6  # times QDax, with centroids; evaluations per CPU second, on a grid
@@ -71,18 +70,8 @@ def main():
   flags = parser.parse_args()
   timing.one_thread()
   contestants, missing = start(flags.qdax_python)
-  seconds = language.take_turns(contestants, flags.rounds)
-  for contestant in contestants.values():
-    contestant.close()
-  rows = compare(seconds)
-  results.write_result(RESULT, {
-      "unit": f"CPU seconds of one thread for {task.ITERATIONS} iterations", "environment": results.environment(),
-      "rounds": flags.rounds, "contestants": {name: x.versions for name, x in contestants.items()},
-      "left_out": missing, "targets": rows,
-      "seconds": {part: {name: language.spread(x) | {"rounds": [round(s, 4) for s in x]} for name, x in row.items()}
-                  for part, row in seconds.items()}})
-  for row in rows:
-    print(row)
+  language.compete(RESULT, contestants, flags.rounds, compare, left_out=missing,
+                   unit=f"CPU seconds of one thread for {task.ITERATIONS} iterations")
 
 
 if __name__ == "__main__":

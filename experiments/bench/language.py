@@ -21,8 +21,10 @@ each, no stop token, temperature 1.
 """
 
 import argparse
+from collections.abc import Callable
 import pathlib
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +99,31 @@ def _full_logits(model: LanguageModel, params, prompts, prompt_mask, tokens, mas
   return jnp.take_along_axis(log_probs, tokens[..., None], -1)[..., 0]
 
 
+def compete(path: pathlib.Path, contestants: dict[str, peers.Contestant], rounds: int,
+            compare_seconds: Callable[[dict], list[dict]], *, unit: str = "CPU seconds of one thread", **beside: Any):
+  """Lets contestants take turns, writes what they took and how it compares, and prints the comparison.
+
+  Args:
+    path: of the result file.
+    contestants: who competes; they are closed.
+    rounds: how many.
+    compare_seconds: as `compare`.
+    unit: of the seconds.
+    **beside: what else the file holds.
+  """
+  seconds = take_turns(contestants, rounds)
+  for contestant in contestants.values():
+    contestant.close()
+  rows = compare_seconds(seconds)
+  results.write_result(path, {
+      "unit": unit, "environment": results.environment(), "rounds": rounds,
+      "contestants": {name: x.versions for name, x in contestants.items()}, "targets": rows, **beside,
+      "seconds": {part: {name: spread(x) | {"rounds": [round(s, 4) for s in x]} for name, x in row.items()}
+                  for part, row in seconds.items()}})
+  for row in rows:
+    print(row)
+
+
 def memory() -> list[dict]:
   """Compares the temporary memory of scoring and of its gradient."""
   trunk = decoder.make_decoder(decoder.DecoderConfig(
@@ -136,17 +163,7 @@ def main():
   timing.one_thread()
   rooms = memory()
   contestants, missing = start({"rlcore": sys.executable, "tunix": flags.tunix_python, "torch": flags.torch_python})
-  seconds = take_turns(contestants, flags.rounds)
-  for contestant in contestants.values():
-    contestant.close()
-  rows = compare(seconds)
-  results.write_result(RESULT, {
-      "unit": "CPU seconds of one thread", "environment": results.environment(), "rounds": flags.rounds,
-      "contestants": {name: x.versions for name, x in contestants.items()}, "left_out": missing, "targets": rows,
-      "memory": rooms, "seconds": {part: {name: spread(x) | {"rounds": [round(s, 4) for s in x]}
-                                          for name, x in row.items()} for part, row in seconds.items()}})
-  for row in rows:
-    print(row)
+  compete(RESULT, contestants, flags.rounds, compare, left_out=missing, memory=rooms)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ ratios are taken within a round. Both must have learned something, or the run is
 """
 
 import argparse
-import sys
 import pathlib
+import sys
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from experiments.bench import language
 from experiments.bench import peers
 from experiments.bench import ppo_task as task
 from experiments.bench import timing
-from rlcore.training import results
 
 RESULT = pathlib.Path(__file__).parent / "results" / "ppo.json"
 PEER_TARGET, FLOOR_TARGET, COMPILE_TARGET = 1.2, 0.75, 2.0
@@ -53,17 +52,7 @@ def main():
   timing.one_thread()
   contestants = {name: peers.Contestant(sys.executable, f"experiments.bench.{module}")
                  for name, module in (("rlcore", "peers_ppo"), ("purejaxrl", "peers_purejaxrl"))}
-  seconds = language.take_turns(contestants, flags.rounds)
-  for contestant in contestants.values():
-    contestant.close()
-  rows = compare(seconds)
-  results.write_result(RESULT, {
-      "unit": "CPU seconds of one thread", "environment": results.environment(), "rounds": flags.rounds,
-      "contestants": {name: x.versions for name, x in contestants.items()}, "targets": rows,
-      "seconds": {part: {name: language.spread(x) | {"rounds": [round(s, 4) for s in x]} for name, x in row.items()}
-                  for part, row in seconds.items()}})
-  for row in rows:
-    print(row)
+  language.compete(RESULT, contestants, flags.rounds, compare)
 
 
 if __name__ == "__main__":
