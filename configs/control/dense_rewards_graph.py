@@ -3,20 +3,20 @@
     python -m experiments.run --config=configs/control/dense_rewards_graph.py         one run with the graph
     python -m experiments.reproduce --config=configs/control/dense_rewards_graph.py   the comparison and its verdict
 
-The second part of the proposal arXiv:2512.04302 (`dense_rewards` has the first), as its miniature has it: 11 x 11 cells,
-a wall in column 5 with a door at row 10, starts in the left room and goals in the right one, 3000 episodes of 40 steps,
-discount 0.95, learning rate 0.5, epsilon 0.2. Base reward: minus the straight distance of the next cell to the goal, in
-cells. The graph has 128 nodes and threshold 0.05, from a random walk of 20 thousand steps that starts top left; the
-encoder (64, 16) takes 2000 Adam steps of 1e-3 on the whole graph. An episode that runs out of time is cut off, not
-ended: with rewards below 0 an end would be worth reaching.
+The second part of the proposal arXiv:2512.04302 (`dense_rewards` has the first), as its miniature has it: 11 x 11
+cells, a wall in column 5 with a door at row 10, starts in the left room and goals in the right one, 3000 episodes of 40
+steps, discount 0.95, learning rate 0.5, epsilon 0.2. Base reward: minus the straight distance of the next cell to the
+goal, in cells. The graph has 128 nodes and threshold 0.05, from a random walk of 20 thousand steps that starts top
+left; the encoder (64, 16) takes 2000 Adam steps of 1e-3 on the whole graph. An episode that runs out of time is cut
+off, not ended: with rewards below 0 an end would be worth reaching.
 
 `judged`: share of the pairs of start and goal no more than 4 cells apart and at least 12 steps, that the greedy policy
 solves. The rule was written before anything was run.
 
-What to know of the result (23 seconds). The miniature is too short to tell: after 3000 episodes neither arm solves one of
-the judged pairs, though both arrive in a quarter of the training episodes. Looked at afterwards, on seed 100 with ten
-times as many episodes: 0.46 and 0.47 of the pairs without the graph, 0.40 and 0.47 with it, and none with a weight of 10.
-So more episodes would not turn it: an inner product of about 0.3 between neighbours and 0 beyond is small beside
+What to know of the result (23 seconds). The miniature is too short to tell: after 3000 episodes neither arm solves one
+of the judged pairs, though both arrive in a quarter of the training episodes. Looked at afterwards, on seed 100 with
+ten times as many episodes: 0.46 and 0.47 of the pairs without the graph, 0.40 and 0.47 with it, and none with a weight
+of 10. So more episodes would not turn it: an inner product of about 0.3 between neighbours and 0 beyond is small beside
 distances of several cells, and says of a goal behind the wall as little as the distance does.
 """
 
