@@ -240,18 +240,20 @@ def centroid_cells(descriptors: Array, centroids: Array, mask: Array | None = No
             jnp.arange(0, count, _BLOCK, dtype=jnp.int32))
 
   def nearest(points):
-    def look(best, block):
-      closeness, cells = best
+    def look(block):
       members, penalties, first = block
-      these = jnp.matmul(points, members.T, precision=jax.lax.Precision.HIGHEST) - penalties
+      closeness = jnp.matmul(points, members.T, precision=jax.lax.Precision.HIGHEST) - penalties
       # A maximum and then its place: on a CPU an argmax takes five times as long, for it is not vectorised.
-      nearer = jnp.max(these, -1)
-      place = jnp.min(jnp.where(these >= nearer[:, None], jnp.arange(_BLOCK, dtype=jnp.int32), _BLOCK), -1)
-      better = nearer > closeness
-      return (jnp.where(better, nearer, closeness), jnp.where(better, first + place, cells)), None
+      best = jnp.max(closeness, -1)
+      place = jnp.min(jnp.where(closeness >= best[:, None], jnp.arange(_BLOCK, dtype=jnp.int32), _BLOCK), -1)
+      return best, first + place
 
-    worst = jnp.full(points.shape[0], -jnp.inf), jnp.zeros(points.shape[0], jnp.int32)
-    return jax.lax.scan(look, worst, blocks)[0][1]
+    def compare(carry, block):
+      (best, cells), (nearer, place) = carry, look(block)
+      return (jnp.where(nearer > best, nearer, best), jnp.where(nearer > best, place, cells)), None
+
+    first, others = (jax.tree.map(lambda x, cut=cut: x[cut], blocks) for cut in (0, slice(1, None)))
+    return jax.lax.scan(compare, look(first), others)[0][1]
 
   if size <= _CHUNK:
     cells = nearest(points)
