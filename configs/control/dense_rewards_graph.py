@@ -16,8 +16,8 @@ solves. The rule was written before anything was run.
 What to know of the result (23 seconds). The miniature is too short to tell: after 3000 episodes neither arm solves one
 of the judged pairs, though both arrive in a quarter of the training episodes. Looked at afterwards, on seed 100 with
 ten times as many episodes: 0.46 and 0.47 of the pairs without the graph, 0.40 and 0.47 with it, and none with a weight
-of 10. So more episodes would not turn it: an inner product of about 0.3 between neighbours and 0 beyond is small beside
-distances of several cells, and says of a goal behind the wall as little as the distance does.
+of 10. That is one seed; it looks as if an inner product of about 0.3 between neighbours and 0 beyond were small beside
+distances of several cells, and said of a goal behind the wall as little as the distance does.
 """
 
 import ml_collections

@@ -25,14 +25,14 @@ most 0.64 after the rise, with 1.0 silence again. The fit ends after 1000 steps.
 time, with an earlier discovery (seed 10): token level came to a mean success of 0.18, internal RL to 0.002.
 
 What to know of the result (43 minutes beside other programs). Token level is not near 0 but done first: 0.999 on every
-seed, half of it after 13 updates. Pinpad-5 is too small for the claim: the frozen base model picks each colour with
-some third of its probability, so a task of four succeeds by chance in 0.4 % of the episodes (random codes), and 256
-episodes an update show a success or two to anyone. Internal RL learns too (0.60; without the seed whose metacontroller
-never switches after the first step 0.74), later, and codes at every step do better than held ones (0.84): nothing is
-gained by the switches here. F1 is 0.53 on these seeds, 0.66 without the silent one, against 0.81 on those of the
-choice: where the fit is stopped matters, and four seeds were too few to choose it on. Drawn ways and no bottleneck
-switch at nearly every step, as before (F1 0.52 to 0.54). Of the paper's account this leaves: a policy over codes of a
-frozen model can be learned from a sparse reward, and does not go through single actions.
+seed, half of it after 13 updates. Pinpad-5 seems too small for the claim: random codes succeed in 0.5 % of the
+episodes, so that the 256 of an update hold about one success before anything is learned. Internal RL learns too (0.60;
+without the seed whose metacontroller never switches after the first step 0.74), later, and codes at every step do
+better than held ones (0.84): nothing is gained by the switches here. F1 is 0.53 on these seeds, 0.66 without the silent
+one, against 0.81 on those of the choice: where the fit is stopped matters, and four seeds were too few to choose it on.
+Drawn ways and no bottleneck switch at nearly every step, as before (F1 0.52 to 0.54). Of the paper's account this
+leaves: a policy over codes of a frozen model can be learned from a sparse reward, and does not go through single
+actions.
 """
 
 import ml_collections

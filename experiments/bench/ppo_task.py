@@ -1,7 +1,6 @@
 """What the contestants of `experiments.bench.ppo` share: sizes, settings, what is timed, the floor; JAX, flax and optax."""
 
 from collections.abc import Callable
-import functools
 import time
 
 from flax import linen as nn
@@ -91,5 +90,5 @@ def serve(make: Callable[[int], Callable], versions: dict[str, str], *, with_flo
     parts[name("run", *size)] = part(make, *size)
     if with_floor:
       parts[name("floor", *size)] = floor(*size)
-  parts["compile"] = compilation(functools.partial(make), SIZES[0][0])
+  parts["compile"] = compilation(make, SIZES[0][0])
   peers.serve(versions, parts)

@@ -18,7 +18,7 @@ from rlcore import losses, models, rewards, stats
 from rlcore.envs import grids
 from rlcore.training import fitting, tabular_q
 from rlcore.training import state as state_lib
-from rlcore.types import Array, Experiment, Metrics, World
+from rlcore.types import Array, Experiment, World
 
 SIZE, WALL, DOOR = 11, 5, 10  # cells a side, the column of the wall, the row of its door
 CELLS = SIZE**2
@@ -28,7 +28,7 @@ _PROJECTED = 4  # numbers of a feature beside the place
 
 @struct.dataclass
 class State:
-  """A run: `step` and `key`, the table `q` `[CELLS * CELLS, A]` by cell and goal, and `embeddings` `[CELLS, E]`."""
+  """A run: `step` and `key`, the table `q` `[CELLS * CELLS, A]` by cell and goal, and `embeddings` `[CELLS, E]`, `fit_loss`."""
 
   step: Array
   key: Array
@@ -96,8 +96,8 @@ def walk_graph(config: ml_collections.ConfigDict, seen: Array, key: Array) -> tu
   return jax.lax.scan(step, start, actions)[0][0][:3]
 
 
-def embed_cells(config: ml_collections.ConfigDict, key: Array) -> tuple[Array, Metrics]:
-  """Fits the encoder to the graph; returns the embeddings of all cells, and how the fit went."""
+def embed_cells(config: ml_collections.ConfigDict, key: Array) -> tuple[Array, Array]:
+  """Fits the encoder to the graph; returns the embeddings of all cells, and the last loss."""
   feature_key, walk_key, init_key, fit_key = jax.random.split(key, 4)
   seen = features(feature_key)
   nodes, used, adjacency = walk_graph(config, seen, walk_key)
