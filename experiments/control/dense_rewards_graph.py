@@ -28,7 +28,7 @@ _PROJECTED = 4  # numbers of a feature beside the place
 
 @struct.dataclass
 class State:
-  """A run: `step`, `key`, the table `q` `[CELLS * CELLS, A]` by cell and goal, `embeddings` `[CELLS, E]`, `fit_loss`."""
+  """A run: `step`, `key`, table `q` `[CELLS * CELLS, A]` by cell and goal, `embeddings` `[CELLS, E]`, `fit_loss`."""
 
   step: Array
   key: Array
