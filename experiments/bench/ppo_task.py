@@ -66,7 +66,7 @@ def floor(worlds: int, seeds: int) -> Callable[[], float]:
 
   def update(carry, _):
     params, data = carry
-    see = lambda x, _: (x + 1e-6 * pair.apply(params, x)[1], None)
+    see = lambda x, _: (x + 1e-6 * sum(jnp.sum(y) for y in pair.apply(params, x)), None)
     first, _ = jax.lax.scan(see, data[0, :worlds], length=STEPS)
     learn = lambda params, x: (jax.tree.map(lambda p, g: p - 1e-9 * g, params, jax.grad(loss)(params, x)), None)
     batches = jnp.tile(data, (EPOCHS, 1, 1))

@@ -6,6 +6,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from rlcore.models import dense
 from rlcore.types import Array
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "silu": jax.nn.silu}
@@ -33,6 +34,6 @@ class MLP(nn.Module):
       raise ValueError(f"activation={self.activation!r} is none of {', '.join(ACTIVATIONS)}")
     x = inputs
     for width in self.hidden:
-      x = ACTIVATIONS[self.activation](nn.Dense(width)(x))
+      x = ACTIVATIONS[self.activation](dense.Dense(width)(x))
     last = nn.initializers.zeros_init() if self.zero_last else nn.linear.default_kernel_init
-    return nn.Dense(self.outputs, kernel_init=last)(x)
+    return dense.Dense(self.outputs, kernel_init=last)(x)

@@ -6,7 +6,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from rlcore.models import mlp
+from rlcore.models import dense, mlp
 from rlcore.policies import controller
 from rlcore.types import Array, StreamPolicy, World
 
@@ -46,14 +46,14 @@ class _Network(nn.Module):
   def __call__(self, memory: dict[str, Array], observation: Array):
     outputs, actor = self._trunk("actor", memory, observation)
     first = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")  # nearly uniform, nearly centred
-    scores = nn.Dense(self.outputs, kernel_init=first, name="policy")(outputs)
+    scores = dense.Dense(self.outputs, kernel_init=first, name="policy")(outputs)
     if self.continuous:
       scores = scores, self.param("log_std", nn.initializers.zeros_init(), (self.outputs,))
     value, critic = jnp.zeros(()), {}
     if self.critic:
       if not self.shared:
         outputs, critic = self._trunk("critic", memory, observation)
-      value = nn.Dense(1, name="value")(outputs)[0]
+      value = dense.Dense(1, name="value")(outputs)[0]
     return scores, value, actor | critic
 
   def _trunk(self, name, memory, observation):
@@ -109,12 +109,19 @@ def make_stream_policy(
       memory_size if torso == "gru" else 0, shared, critic, continuous)
   names = ("actor",) if shared or not critic else ("actor", "critic")
   memory = {name: jnp.zeros(memory_size) for name in names} if torso == "gru" else {}
+  draw = jax.random.normal if continuous else jax.random.gumbel
   sample, score = (_gaussian_sample, _gaussian_score) if continuous else (_categorical_sample, _categorical_score)
-  return StreamPolicy(lambda key: network.init(key, memory, jnp.zeros(shape)), memory, network.apply, sample, score)
+  return StreamPolicy(lambda key: network.init(key, memory, jnp.zeros(shape)), memory, network.apply, sample, score,
+                      noise=lambda key: draw(key, (world.action_size or world.num_actions,)))
 
 
-def _categorical_sample(key, logits):
-  action = jax.random.categorical(key, logits)
+def _drawn(noise, draw, shape):
+  """Takes a key in the place of the noise, too."""
+  return draw(noise, shape) if jnp.issubdtype(noise.dtype, jax.dtypes.prng_key) else noise
+
+
+def _categorical_sample(noise, logits):
+  action = jnp.argmax(logits + _drawn(noise, jax.random.gumbel, logits.shape)).astype(jnp.int32)
   return action, jax.nn.log_softmax(logits)[action]
 
 
@@ -123,9 +130,9 @@ def _categorical_score(logits, action):
   return log_probs[action], -jnp.sum(jnp.exp(log_probs) * log_probs)
 
 
-def _gaussian_sample(key, distribution):
+def _gaussian_sample(noise, distribution):
   mean, log_std = distribution
-  action = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+  action = mean + jnp.exp(log_std) * _drawn(noise, jax.random.normal, mean.shape)
   return action, _gaussian_score(distribution, action)[0]
 
 

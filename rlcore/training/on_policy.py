@@ -248,8 +248,8 @@ def _loss(parts: OnPolicyParts, params: PyTree, piece: tuple) -> tuple[Array, Me
 def learn(parts: OnPolicyParts, state: StreamState, stream: Stream, memory: PyTree) -> tuple[StreamState, Metrics]:
   """Pays the steps of a rollout, assigns credit and takes the gradient steps of one update.
 
-  Observations and rewards that are not finite, like losses and gradients that are not, leave parameters, optimiser and
-  reward state as they were and are reported.
+  Observations and rewards that are not finite, like losses and gradients that are not, are reported and undo the update
+  as a whole: parameters and optimiser are left as they were, for numbers that are not the reward's state is, too.
 
   Args:
     parts: the composition.
@@ -282,14 +282,16 @@ def learn(parts: OnPolicyParts, state: StreamState, stream: Stream, memory: PyTr
   def gradient_step(carry, piece):
     params, opt_state = carry
     gradient = state_lib.accumulate(functools.partial(_loss, parts), lambda piece: 1.0, params, parts.constrain(piece))
-    params, opt_state, metrics = state_lib.apply_gradient(parts.optimizer, params, opt_state, gradient, allowed=good)
+    params, opt_state, metrics = state_lib.move(parts.optimizer, params, opt_state, gradient)
     return (params, opt_state), metrics
 
   key, shuffle_key = jax.random.split(state.key)
-  (params, opt_state), metrics = state_lib.minibatch_steps(
-      gradient_step, (state.params, state.opt_state), batch, shuffle_key, epochs=parts.epochs,
-      minibatches=parts.minibatches)
+  before = state.params, state.opt_state
+  moved, metrics = state_lib.minibatch_steps(
+      gradient_step, before, batch, shuffle_key, epochs=parts.epochs, minibatches=parts.minibatches)
   metrics, applied = state_lib.summarise_steps(metrics)
+  applied &= good
+  params, opt_state = state_lib.select(applied, moved, before)
   metrics |= described | {"nonfinite_observation": (~good_observation).astype(jnp.float32),
                           "nonfinite_reward": (~good_reward).astype(jnp.float32)}
   return state.replace(

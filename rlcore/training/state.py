@@ -165,6 +165,32 @@ def is_max(name: str) -> bool:
   return name.endswith("_max")
 
 
+def move(optimizer: optax.GradientTransformation, params: PyTree, opt_state: PyTree,
+         gradient: Gradient) -> tuple[PyTree, PyTree, Metrics]:
+  """Moves the parameters, finite or not; the caller decides what becomes of them.
+
+  Where many steps follow each other it is cheaper to undo them all at the end than to be ready to undo each, which
+  takes a copy of parameters and optimiser in each.
+
+  Args:
+    optimizer: optax transformation.
+    params: parameters.
+    opt_state: optimiser state.
+    gradient: from `accumulate`.
+
+  Returns:
+    `(params, opt_state, metrics)` as in `apply_gradient`; `applied` is whether loss and gradient are finite.
+  """
+  grad_norm = optax.global_norm(gradient.grads)
+  good_loss, good_grad = jnp.isfinite(gradient.loss), jnp.isfinite(grad_norm)
+  updates, opt_state = optimizer.update(gradient.grads, opt_state, params)
+  metrics = gradient.metrics | {"loss": gradient.loss, "grad_norm": grad_norm}
+  metrics = {name: jnp.where(jnp.isfinite(x), x, 0.0) for name, x in metrics.items()}
+  flags = {"nonfinite_loss": ~good_loss, "nonfinite_grad": ~good_grad, "applied": good_loss & good_grad}
+  metrics |= {name: x.astype(jnp.float32) for name, x in flags.items()}
+  return optax.apply_updates(params, updates), opt_state, metrics
+
+
 def apply_gradient(
     optimizer: optax.GradientTransformation,
     params: PyTree,
@@ -186,16 +212,10 @@ def apply_gradient(
     `(params, opt_state, metrics)`, the metrics being `loss`, `grad_norm`, `nonfinite_loss`, `nonfinite_grad` and
     `applied` beside those of the gradient; non-finite numbers are reported as 0 where they were skipped.
   """
-  grad_norm = optax.global_norm(gradient.grads)
-  good_loss, good_grad = jnp.isfinite(gradient.loss), jnp.isfinite(grad_norm)
-  applied = good_loss & good_grad & allowed
-  updates, new_opt_state = optimizer.update(gradient.grads, opt_state, params)
-  new_params = optax.apply_updates(params, updates)
-  params, opt_state = select(applied, (new_params, new_opt_state), (params, opt_state))
-  metrics = gradient.metrics | {"loss": gradient.loss, "grad_norm": grad_norm}
-  metrics = {name: jnp.where(jnp.isfinite(x), x, 0.0) for name, x in metrics.items()}
-  flags = {"nonfinite_loss": ~good_loss, "nonfinite_grad": ~good_grad, "applied": applied}
-  return params, opt_state, metrics | {name: x.astype(jnp.float32) for name, x in flags.items()}
+  *moved, metrics = move(optimizer, params, opt_state, gradient)
+  applied = (metrics["applied"] > 0) & allowed
+  params, opt_state = select(applied, tuple(moved), (params, opt_state))
+  return params, opt_state, metrics | {"applied": applied.astype(jnp.float32)}
 
 
 def minibatch_steps(

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from rlcore.types import Array, PyTree, Scores, Stream, StreamPolicy, World
 
 Instances = Callable[[Array], PyTree]
+_RESETS_AHEAD = 2**24  # bytes; what a rollout may hold of first states that few steps will need
 
 
 @struct.dataclass
@@ -127,29 +128,38 @@ def collect(
   """
   count = worlds.is_first.shape[0]
   key, pool_key = jax.random.split(key)
+  # Noise does not depend on where the worlds are: drawn for all steps at once it costs a fraction of T small draws.
+  act_keys, world_keys, instance_keys, reset_keys = jax.random.split(key, (4, num_steps, count))
+  noise = jax.vmap(jax.vmap(policy.noise))(act_keys)
   pooled = jax.vmap(instances)(jax.random.split(pool_key, pool)) if pool else None
 
-  def draw(keys, ended, used):
-    if not pool:
-      return jax.vmap(instances)(keys), used
-    place = (used + jnp.cumsum(ended) - ended) % pool
-    return jax.tree.map(lambda x: x[place], pooled), used + jnp.sum(ended, dtype=jnp.int32)
+  def fresh(instance_key, reset_key):
+    instance = instances(instance_key)
+    return *world.reset(reset_key, instance), instance
 
-  def step(carry, key):
-    now, used = carry
-    act_keys, world_keys, instance_keys, reset_keys = jax.random.split(key, (4, count))
+  ahead = not pool and num_steps * count * _bytes(jax.eval_shape(fresh, key, key)) <= _RESETS_AHEAD
+  resets = (jax.vmap(jax.vmap(fresh)) if ahead else lambda *keys: keys)(instance_keys, reset_keys)
+
+  def begin(resets, ended, used):
+    if not pool:
+      return resets if ahead else jax.vmap(fresh)(*resets), used
+    place = (used + jnp.cumsum(ended) - ended) % pool
+    instance = jax.tree.map(lambda x: x[place], pooled)
+    return (*jax.vmap(world.reset)(resets[1], instance), instance), used + jnp.sum(ended, dtype=jnp.int32)
+
+  def step(carry, given):
+    (now, used), (noise, world_keys, resets) = carry, given
     before = reset_memory(policy, now.is_first, now.memory)
     distribution, value, memory = jax.vmap(policy.step, (None, 0, 0))(params, before, now.observation)
-    action, log_prob = jax.vmap(policy.sample)(act_keys, distribution)
+    action, log_prob = jax.vmap(policy.sample)(noise, distribution)
     after, state, reward, terminated, truncated, info = jax.vmap(world.step)(
         world_keys, now.state, action, now.instance)
     reward, terminated, truncated = reward.astype(jnp.float32), terminated.astype(bool), truncated.astype(bool)
     ended = terminated | truncated
     ends = Ends(ended, now.episode_return + reward, now.episode_length + 1)
-    instance, used = draw(instance_keys, ended.astype(jnp.int32), used)
-    first = jax.vmap(world.reset)(reset_keys, instance)
+    first, used = begin(resets, ended.astype(jnp.int32), used)
     observation, state, instance, total, length = _where(
-        ended, (*first, instance, jnp.zeros_like(ends.returns), jnp.zeros_like(ends.lengths)),
+        ended, (*first, jnp.zeros_like(ends.returns), jnp.zeros_like(ends.lengths)),
         (after, state, now.instance, ends.returns, ends.lengths))
     taken = Stream(
         observation=now.observation, action=action, reward_t=reward, discount_t=gamma * (1.0 - terminated),
@@ -158,11 +168,32 @@ def collect(
     return (Worlds(observation, state, instance, memory, ended, total, length), used), (taken, memory, ends)
 
   carry = worlds, jnp.zeros((), jnp.int32)
-  (worlds, _), (stream, memory, ends) = jax.lax.scan(step, carry, jax.random.split(key, num_steps))
-  # All at once: cheaper than a second pass of the network at every step.
-  value_tp1 = next_values(policy, params, memory, stream.next_observation)
-  value_tp1 = jnp.where(ends.ended & ~stream.truncated, 0.0, value_tp1)  # nothing comes after: it is not looked at
-  return worlds, stream.replace(value_tp1=value_tp1), ends
+  (worlds, _), (stream, memory, ends) = jax.lax.scan(step, carry, (noise, world_keys, resets))
+  return worlds, stream.replace(value_tp1=_values_after(policy, params, memory, stream, ends.ended)), ends
+
+
+def _values_after(policy: StreamPolicy, params: PyTree, memory: PyTree, stream: Stream, ended: Array) -> Array:
+  """Computes the values `[T, N]` of what the steps of a rollout led to; 0 where nothing comes after.
+
+  Most are the next step's value, known already. Networks are asked for what the last step led to and for what was cut
+  off on the way: once more for every such end of the world that has most of them.
+  """
+  def look(time):
+    pick = lambda x: jax.vmap(lambda column, t: column[t], (1, 0))(x, time)
+    return jax.vmap(lambda m, seen: policy.step(params, m, seen)[1])(
+        *jax.tree.map(pick, (memory, stream.next_observation)))
+
+  def ask(carry):
+    turn, values = carry
+    now = cut & (rank == turn)
+    return turn + 1, jnp.where(now, look(jnp.argmax(now, 0)), values)
+
+  cut = stream.truncated.at[-1].set(True)
+  rank = jnp.cumsum(cut, 0)
+  turns = jnp.max(rank)
+  values = jnp.concatenate([stream.value_t[1:], jnp.zeros_like(stream.value_t[:1])])
+  _, values = jax.lax.while_loop(lambda carry: carry[0] <= turns, ask, (jnp.ones_like(turns), values))
+  return jnp.where(ended & ~stream.truncated, 0.0, values)
 
 
 def score(policy: StreamPolicy, params: PyTree, memory: PyTree, rows: Stream) -> tuple[Scores, PyTree]:
@@ -217,6 +248,10 @@ def reset_memory(policy: StreamPolicy, is_first: Array, memory: PyTree) -> PyTre
 
 def _copies(tree: PyTree, count: int) -> PyTree:
   return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *jnp.shape(x))), tree)
+
+
+def _bytes(tree: PyTree) -> int:
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def _where(flag: Array, on_true: PyTree, on_false: PyTree) -> PyTree:

@@ -271,6 +271,61 @@ def test_the_policy_is_run_again_as_it_acted(torso, shared, algorithm):
     assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(worlds.memory))
 
 
+@pytest.mark.parametrize("torso", ["mlp", "gru"])
+def test_values_after_are_those_of_what_the_steps_led_to(torso):
+  """Where an episode is cut off too, which happens to the worlds at different times."""
+  policy = policies.make_stream_policy(WALK, torso=torso, hidden=(8,), memory_size=6)
+
+  @_jit
+  def run(key):
+    params = policy.init(key)
+    start = streams.start(WALK, policy, KINDS, key, 5)
+    start, _, _ = streams.collect(WALK, policy, KINDS, params, start, key, num_steps=2)
+    _, stream, ends = streams.collect(WALK, policy, KINDS, params, start, key, num_steps=4 * LENGTH)
+    rows = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), stream)
+    after = streams.score(policy, params, start.memory, rows)[1]
+    want = streams.next_values(policy, params, after, rows.next_observation)
+    return rows, want, ends
+
+  rows, want, ends = run(jax.random.key(1))
+  ended, cut = np.asarray(ends.ended).T, np.asarray(rows.truncated)
+  np.testing.assert_allclose(rows.value_tp1, np.where(ended & ~cut, 0, want), atol=1e-6)
+  assert len(set(cut.sum(1))) > 1 and cut[:, :-1].any() and (ended & ~cut).any()  # of both kinds, unlike by world
+
+
+def test_first_states_drawn_ahead_are_those_drawn_step_by_step(monkeypatch):
+  policy = policies.make_stream_policy(WALK, hidden=(8,))
+
+  def run(key):
+    start = streams.start(WALK, policy, KINDS, key, 3)
+    return streams.collect(WALK, policy, KINDS, policy.init(key), start, key, num_steps=3 * LENGTH)
+
+  ahead = _jit(run)(jax.random.key(2))
+  monkeypatch.setattr(streams, "_RESETS_AHEAD", 0)
+  jax.tree.map(np.testing.assert_array_equal, ahead, jax.jit(lambda key: run(key))(jax.random.key(2)))
+  assert len(np.unique(ahead[0].instance)) > 1
+
+
+def test_a_step_that_is_not_finite_undoes_the_whole_update():
+  """The first gradient steps of an update were good; nothing of them is left."""
+  late = lambda log_probs, rows, advantages: (
+      jnp.mean(log_probs) + jnp.where(jnp.any(rows.is_first), jnp.nan, 0.0), {})
+  parts = make_parts(policy_loss=late, num_worlds=1, minibatches=LENGTH, epochs=1, num_steps=LENGTH)
+  experiment = on_policy.make_on_policy_experiment(parts)
+  state = experiment.init(jax.random.key(0))
+  after, metrics = jax.jit(experiment.update)(state)
+  assert metrics["nonfinite_loss"] == 1 and int(after.skipped) == 1
+  jax.tree.map(np.testing.assert_array_equal, (after.params, after.opt_state), (state.params, state.opt_state))
+
+
+def test_noise_and_its_key_draw_the_same_action():
+  for world, distribution in ((WALK, jnp.array([0.3, -0.2])), (make_shapes("real"), (jnp.ones(2), jnp.zeros(2)))):
+    policy = policies.make_stream_policy(world)
+    key = jax.random.key(3)
+    jax.tree.map(np.testing.assert_array_equal, policy.sample(key, distribution),
+                 policy.sample(policy.noise(key), distribution))
+
+
 def test_vtrace_corrects_for_the_steps_taken_since(rollouts):
   """With a ratio below 1 the target moves less far from the value than the return does."""
   row = jax.tree.map(lambda x: x[:, 0], rollouts[1][0])

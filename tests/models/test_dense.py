@@ -1,0 +1,55 @@
+"""`models.dense` against `lax.dot_general`: the same product and derivatives of every order and mapping."""
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlcore.models import dense
+
+DIMENSIONS = (((0,), (0,)), ((), ()))
+
+
+def pieces(seeds=()):
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=(*seeds, *shape)), jnp.float32)
+  return draw(7, 5), draw(5, 3)
+
+
+def total(product):
+  """Of the products of the rows `[7, 5]`, each seen by itself, with a kernel `[5, 3]`."""
+  return lambda inputs, kernel: jnp.sum(jnp.sin(jax.vmap(lambda x: product(x, kernel, DIMENSIONS))(inputs)))
+
+
+@pytest.mark.parametrize("transform", [jax.grad, jax.jacfwd, jax.hessian])
+@pytest.mark.parametrize("argument", [0, 1])
+@pytest.mark.parametrize("seeds", [(), (4,)])
+def test_derivatives_are_those_of_the_plain_product(transform, argument, seeds):
+  mapped = jax.vmap if seeds else lambda function: function
+  of = lambda product: jax.jit(mapped(transform(total(product), argument)))(*pieces(seeds))
+  np.testing.assert_allclose(of(dense.dot_general), of(lax.dot_general), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "tpu"])
+def test_rows_together_and_either_road(monkeypatch, backend):
+  """Rows may come as a batch, too; the road that other devices take is the same derivative."""
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  dimensions = (((1,), (0,)), ((), ()))
+  loss = lambda product: lambda inputs, kernel: jnp.sum(jnp.sin(product(inputs, kernel, dimensions)))
+  np.testing.assert_allclose(dense.dot_general(*pieces(), dimensions), lax.dot_general(*pieces(), dimensions))
+  for own, plain in zip(jax.grad(loss(dense.dot_general), (0, 1))(*pieces()),
+                        jax.grad(loss(lax.dot_general), (0, 1))(*pieces()), strict=True):
+    np.testing.assert_allclose(own, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the road of a CPU")
+def test_on_a_cpu_the_sum_over_rows_is_over_the_last_axis():
+  text = jax.jit(jax.grad(total(dense.dot_general), 1)).lower(*pieces()).as_text()
+  assert "optimization_barrier" in text and "optimization_barrier" not in jax.jit(
+      jax.grad(total(lax.dot_general), 1)).lower(*pieces()).as_text()
+
+
+def test_a_kernel_that_does_not_fit_is_an_error():
+  with pytest.raises(TypeError, match="contracting"):
+    dense.dot_general(jnp.ones(4), jnp.ones((5, 3)), DIMENSIONS)
