@@ -20,10 +20,15 @@ def name(kind: str, worlds: int, seeds: int) -> str:
   return f"{kind}, {worlds} worlds x {seeds} seeds"
 
 
+def _lanes(run: Callable, seeds: int) -> tuple[Callable, jax.Array]:
+  """Compiles runs of several seeds as lanes of a `vmap`, and one as it is: XLA turns products of one lane around."""
+  key = jax.random.key(0)
+  return (jax.jit(run), key) if seeds == 1 else (jax.jit(jax.vmap(run)), jax.random.split(key, seeds))
+
+
 def part(make: Callable[[int], Callable], worlds: int, seeds: int) -> Callable[[], float]:
   """Returns one call of whole runs, `make(worlds)(key) -> returns of the episodes that ended last`."""
-  program = jax.jit(jax.vmap(make(worlds)))
-  keys = jax.random.split(jax.random.key(0), seeds)
+  program, keys = _lanes(make(worlds), seeds)
 
   def call():
     learned = float(jnp.mean(jax.block_until_ready(program(keys))))
@@ -78,8 +83,7 @@ def floor(worlds: int, seeds: int) -> Callable[[], float]:
     carry = pair.init(key, data[0]), data
     return jax.lax.scan(update, carry, length=UPDATES)[0][1][0, 0]
 
-  program = jax.jit(jax.vmap(run))
-  keys = jax.random.split(jax.random.key(0), seeds)
+  program, keys = _lanes(run, seeds)
   return lambda: peers.cpu_seconds(lambda: jax.block_until_ready(program(keys)))
 
 
