@@ -243,8 +243,8 @@ class StreamPolicy(NamedTuple):
     step: `(params, memory, observation) -> (distribution, value [], memory)`; `distribution` is a pytree.
     sample: `(key, distribution) -> (action, log_prob [])`.
     score: `(distribution, action) -> (log_prob [], entropy [])`, differentiable.
-    noise: `(key) -> pytree`, what `sample` takes in the place of the key. A rollout draws it for all its steps at once,
-      which is cheaper than a draw at each; the key itself by default.
+    noise: `(key, count) -> pytree of [count, ...]`, what `sample` takes in the place of the key, for as many steps. A
+      rollout draws it for all its steps at once, which is cheaper than a draw at each; keys by default.
   """
 
   init: Callable[[Array], PyTree]
@@ -252,7 +252,7 @@ class StreamPolicy(NamedTuple):
   step: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Array, PyTree]]
   sample: Callable[[Array, PyTree], tuple[Array, Array]]
   score: Callable[[PyTree, Array], tuple[Array, Array]]
-  noise: Callable[[Array], PyTree] = lambda key: key
+  noise: Callable[[Array, int], PyTree] = jax.random.split
 
 
 class VelocityModel(NamedTuple):

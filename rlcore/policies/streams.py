@@ -1,6 +1,7 @@
 """Policies for streams of steps: discrete or continuous actions, vectors or images, with a memory or without."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+import functools
 
 from flax import linen as nn
 import jax
@@ -19,6 +20,7 @@ class _Encoder(nn.Module):
   hidden: Sequence[int]
   activation: str
   channels: Sequence[int]
+  kernel_init: Callable[[float], nn.initializers.Initializer]
 
   @nn.compact
   def __call__(self, observation: Array) -> Array:
@@ -27,7 +29,7 @@ class _Encoder(nn.Module):
       x = nn.relu(nn.Conv(width, (3, 3))(x))
     x = x.reshape(-1)
     return x if not self.hidden else mlp.ACTIVATIONS[self.activation](
-        mlp.MLP(self.hidden[:-1], self.hidden[-1], self.activation)(x))
+        mlp.MLP(self.hidden[:-1], self.hidden[-1], self.activation, kernel_init=self.kernel_init)(x))
 
 
 class _Network(nn.Module):
@@ -41,23 +43,24 @@ class _Network(nn.Module):
   shared: bool
   critic: bool
   continuous: bool
+  kernel_init: Callable[[float], nn.initializers.Initializer] = dense.lecun_normal
 
   @nn.compact
   def __call__(self, memory: dict[str, Array], observation: Array):
     outputs, actor = self._trunk("actor", memory, observation)
-    first = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")  # nearly uniform, nearly centred
-    scores = dense.Dense(self.outputs, kernel_init=first, name="policy")(outputs)
+    nearly_uniform = self.kernel_init(0.01)
+    scores = dense.Dense(self.outputs, kernel_init=nearly_uniform, name="policy")(outputs)
     if self.continuous:
       scores = scores, self.param("log_std", nn.initializers.zeros_init(), (self.outputs,))
     value, critic = jnp.zeros(()), {}
     if self.critic:
       if not self.shared:
         outputs, critic = self._trunk("critic", memory, observation)
-      value = dense.Dense(1, name="value")(outputs)[0]
+      value = dense.Dense(1, kernel_init=self.kernel_init(1.0), name="value")(outputs)[0]
     return scores, value, actor | critic
 
   def _trunk(self, name, memory, observation):
-    x = _Encoder(self.hidden, self.activation, self.channels, name=name)(observation)
+    x = _Encoder(self.hidden, self.activation, self.channels, self.kernel_init, name=name)(observation)
     if not self.memory_size:
       return x, {}
     state, x = nn.GRUCell(self.memory_size, name=f"{name}_memory")(memory[name], x)
@@ -104,15 +107,17 @@ def make_stream_policy(
   if activation not in mlp.ACTIVATIONS:
     raise ValueError(f"activation={activation!r} is none of {', '.join(mlp.ACTIVATIONS)}")
   continuous = world.action_size > 0
-  network = _Network(
-      world.action_size or world.num_actions, tuple(hidden), activation, tuple(channels) if torso == "cnn" else (),
+  outputs = world.action_size or world.num_actions
+  network = functools.partial(
+      _Network, outputs, tuple(hidden), activation, tuple(channels) if torso == "cnn" else (),
       memory_size if torso == "gru" else 0, shared, critic, continuous)
+  init = lambda key: dense.init_at_once(lambda draw: network(kernel_init=draw), key, memory, jnp.zeros(shape))
   names = ("actor",) if shared or not critic else ("actor", "critic")
   memory = {name: jnp.zeros(memory_size) for name in names} if torso == "gru" else {}
   draw = jax.random.normal if continuous else jax.random.gumbel
   sample, score = (_gaussian_sample, _gaussian_score) if continuous else (_categorical_sample, _categorical_score)
-  return StreamPolicy(lambda key: network.init(key, memory, jnp.zeros(shape)), memory, network.apply, sample, score,
-                      noise=lambda key: draw(key, (world.action_size or world.num_actions,)))
+  return StreamPolicy(init, memory, network().apply, sample, score,
+                      noise=lambda key, count: draw(key, (count, outputs)))
 
 
 def _drawn(noise, draw, shape):
@@ -122,12 +127,17 @@ def _drawn(noise, draw, shape):
 
 def _categorical_sample(noise, logits):
   action = jnp.argmax(logits + _drawn(noise, jax.random.gumbel, logits.shape)).astype(jnp.int32)
-  return action, jax.nn.log_softmax(logits)[action]
+  return action, _chosen(jax.nn.log_softmax(logits), action)
 
 
 def _categorical_score(logits, action):
   log_probs = jax.nn.log_softmax(logits)
-  return log_probs[action], -jnp.sum(jnp.exp(log_probs) * log_probs)
+  return _chosen(log_probs, action), -jnp.sum(jnp.exp(log_probs) * log_probs)
+
+
+def _chosen(log_probs, action):
+  """Looks up by comparing: gathers, and the scatters they become backwards, are slow where there are few actions."""
+  return jnp.sum(jnp.where(jnp.arange(log_probs.shape[0]) == action, log_probs, 0.0))
 
 
 def _gaussian_sample(noise, distribution):

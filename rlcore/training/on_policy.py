@@ -201,8 +201,18 @@ def pay(reward: StreamReward, state: PyTree, stream: Stream) -> tuple[Array, PyT
   return jax.lax.stop_gradient(paid.astype(jnp.float32)), state
 
 
-def assign_credit(credit: on_policy_settings.Credit, rows: Stream, log_probs: Array) -> tuple[Array, Array]:
-  """Assigns credit to the steps `[N, T]` of a rollout: `(advantages, value targets)`, `[N, T]`, without gradient.
+def assign_credit(credit: on_policy_settings.Credit, rows: Stream, log_probs: Array,
+                  axis: int = 0) -> tuple[Array, Array]:
+  """Assigns credit to the steps of a rollout: `(advantages, value targets)`, without gradient, shaped like the steps.
+
+  Args:
+    credit: see `OnPolicyParts`.
+    rows: `[N, T]`, or `[T, N]` where `axis` is 1.
+    log_probs: of the policy, like `rows`.
+    axis: of the worlds.
+
+  Returns:
+    `(advantages, value targets)`.
 
   Raises:
     TypeError: if the credit of a stream does not return two things.
@@ -218,7 +228,7 @@ def assign_credit(credit: on_policy_settings.Credit, rows: Stream, log_probs: Ar
                        f"same shape; they came back as {shapes[0]} and {shapes[1]}")
     return told
 
-  return jax.lax.stop_gradient(jax.vmap(one)(rows, log_probs))
+  return jax.lax.stop_gradient(jax.vmap(one, axis, axis)(rows, log_probs))
 
 
 def _finite(tree: PyTree) -> Array:
@@ -245,7 +255,8 @@ def _loss(parts: OnPolicyParts, params: PyTree, piece: tuple) -> tuple[Array, Me
   return total, metrics | more | {"policy_loss": loss, "value_loss": value, "entropy": entropy}
 
 
-def learn(parts: OnPolicyParts, state: StreamState, stream: Stream, memory: PyTree) -> tuple[StreamState, Metrics]:
+def learn(parts: OnPolicyParts, state: StreamState, stream: Stream, memory: PyTree,
+          key: Array) -> tuple[StreamState, Metrics]:
   """Pays the steps of a rollout, assigns credit and takes the gradient steps of one update.
 
   Observations and rewards that are not finite, like losses and gradients that are not, are reported and undo the update
@@ -256,6 +267,7 @@ def learn(parts: OnPolicyParts, state: StreamState, stream: Stream, memory: PyTr
     state: before the update.
     stream: `[T, N]`.
     memory: `[N, ...]`, the policy's before the first step.
+    key: PRNG key of the order in which the steps are seen.
 
   Returns:
     `(state, metrics)`.
@@ -267,15 +279,14 @@ def learn(parts: OnPolicyParts, state: StreamState, stream: Stream, memory: PyTr
   good_observation = _finite((stream.observation, stream.next_observation))
   good_reward = _finite((stream.reward_t, paid))
   good = good_observation & good_reward
-  by_world = lambda tree: jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
-  rows = parts.constrain(by_world(stream.replace(reward_t=paid)))
-  advantages, targets = assign_credit(parts.credit, rows, rows.log_prob_old)
-  described = _describe(parts, reward_state, stream, paid, by_world(advantages))
+  rows = stream.replace(reward_t=paid)
+  advantages, targets = assign_credit(parts.credit, rows, rows.log_prob_old, axis=1)
+  described = _describe(parts, reward_state, stream, paid, advantages)
   if parts.whiten == "batch":
     advantages = stats.whiten(advantages)
   batch = rows, advantages, targets
   if parts.whole:
-    batch = *batch, memory
+    batch = *parts.constrain(jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batch)), memory
   else:
     batch = *jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), batch), parts.policy.memory
 
@@ -285,17 +296,16 @@ def learn(parts: OnPolicyParts, state: StreamState, stream: Stream, memory: PyTr
     params, opt_state, metrics = state_lib.move(parts.optimizer, params, opt_state, gradient)
     return (params, opt_state), metrics
 
-  key, shuffle_key = jax.random.split(state.key)
   before = state.params, state.opt_state
   moved, metrics = state_lib.minibatch_steps(
-      gradient_step, before, batch, shuffle_key, epochs=parts.epochs, minibatches=parts.minibatches)
+      gradient_step, before, batch, key, epochs=parts.epochs, minibatches=parts.minibatches)
   metrics, applied = state_lib.summarise_steps(metrics)
   applied &= good
   params, opt_state = state_lib.select(applied, moved, before)
   metrics |= described | {"nonfinite_observation": (~good_observation).astype(jnp.float32),
                           "nonfinite_reward": (~good_reward).astype(jnp.float32)}
   return state.replace(
-      step=state.step + 1, key=key, params=params, opt_state=opt_state,
+      step=state.step + 1, params=params, opt_state=opt_state,
       reward_state=state_lib.select(good, reward_state, state.reward_state),
       skipped=state.skipped + (~applied).astype(jnp.int32)), metrics
 
@@ -331,12 +341,12 @@ def make_on_policy_experiment(parts: OnPolicyParts) -> Experiment:
     The experiment; its state is a `StreamState`.
   """
   def update(state: StreamState) -> tuple[StreamState, Metrics]:
-    key, play_key = jax.random.split(state.key)
+    key, play_key, learn_key = jax.random.split(state.key, 3)
     worlds, stream, ends = streams.collect(
         parts.world, parts.policy, parts.instances, state.params, parts.constrain(state.worlds), play_key,
         num_steps=parts.num_steps, gamma=parts.gamma, pool=parts.instance_pool)
     known, counted = count_ends(ends, parts.success(stream, ends.returns), state.ends)
-    state, metrics = learn(parts, state.replace(key=key), stream, state.worlds.memory)
+    state, metrics = learn(parts, state.replace(key=key), stream, state.worlds.memory, learn_key)
     return state.replace(worlds=worlds, ends=known), metrics | counted
 
   return Experiment(init=functools.partial(init_state, parts), update=update,

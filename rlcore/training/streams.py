@@ -1,12 +1,13 @@
 """Streams: worlds side by side that are stepped, reset where an episode ends, and stepped on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
 from typing import NamedTuple
 
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlcore.types import Array, PyTree, Scores, Stream, StreamPolicy, World
 
@@ -95,9 +96,9 @@ def _traced(call, promise, count, function, *arguments):
 
 def start(world: World, policy: StreamPolicy, instances: Instances, key: Array, num_worlds: int) -> Worlds:
   """Draws an instance for each of N worlds and resets them."""
-  instance_key, reset_key = jax.random.split(key)
-  instance = jax.vmap(instances)(jax.random.split(instance_key, num_worlds))
-  observation, state = jax.vmap(world.reset)(jax.random.split(reset_key, num_worlds), instance)
+  instance_keys, reset_keys = _split(key, (num_worlds, num_worlds))
+  instance = jax.vmap(instances)(instance_keys)
+  observation, state = jax.vmap(world.reset)(reset_keys, instance)
   full = lambda value, dtype: jnp.full(num_worlds, value, dtype)
   return Worlds(observation, state, instance, _copies(policy.memory, num_worlds), full(True, bool),
                 full(0, jnp.float32), full(0, jnp.int32))
@@ -127,18 +128,20 @@ def collect(
     `(worlds, stream [T, N], ends [T, N])`. In the stream `discount_t` is 0 where an episode terminates.
   """
   count = worlds.is_first.shape[0]
-  key, pool_key = jax.random.split(key)
-  # Noise does not depend on where the worlds are: drawn for all steps at once it costs a fraction of T small draws.
-  act_keys, world_keys, instance_keys, reset_keys = jax.random.split(key, (4, num_steps, count))
-  noise = jax.vmap(jax.vmap(policy.noise))(act_keys)
-  pooled = jax.vmap(instances)(jax.random.split(pool_key, pool)) if pool else None
+  # Noise, keys and first states do not depend on where the worlds are: drawn for all steps at once they cost a fraction
+  # of T small draws. Along one axis, as with two XLA takes three times as long to compile them.
+  act_key, pool_key, *keys = _split(key, (1, 1, *(num_steps * count,) * 3))
+  noise = policy.noise(act_key[0], num_steps * count)
+  pooled = jax.vmap(instances)(jax.random.split(pool_key[0], pool)) if pool else None
 
   def fresh(instance_key, reset_key):
     instance = instances(instance_key)
     return *world.reset(reset_key, instance), instance
 
+  world_keys, *resets = keys
   ahead = not pool and num_steps * count * _bytes(jax.eval_shape(fresh, key, key)) <= _RESETS_AHEAD
-  resets = (jax.vmap(jax.vmap(fresh)) if ahead else lambda *keys: keys)(instance_keys, reset_keys)
+  resets = jax.vmap(fresh)(*resets) if ahead else tuple(resets)
+  by_step = lambda tree: jax.tree.map(lambda x: x.reshape(num_steps, count, *x.shape[1:]), tree)
 
   def begin(resets, ended, used):
     if not pool:
@@ -161,15 +164,18 @@ def collect(
     observation, state, instance, total, length = _where(
         ended, (*first, jnp.zeros_like(ends.returns), jnp.zeros_like(ends.lengths)),
         (after, state, now.instance, ends.returns, ends.lengths))
-    taken = Stream(
-        observation=now.observation, action=action, reward_t=reward, discount_t=gamma * (1.0 - terminated),
-        log_prob_old=log_prob, value_t=value, value_tp1=value, mask=jnp.ones(count), info=info, is_first=now.is_first,
+    taken = dict(
+        observation=now.observation, action=action, reward_t=reward, log_prob_old=log_prob, value_t=value, info=info,
         truncated=truncated & ~terminated, next_observation=after, memory=before if keep_memory else None)
     return (Worlds(observation, state, instance, memory, ended, total, length), used), (taken, memory, ends)
 
   carry = worlds, jnp.zeros((), jnp.int32)
-  (worlds, _), (stream, memory, ends) = jax.lax.scan(step, carry, (noise, world_keys, resets))
-  return worlds, stream.replace(value_tp1=_values_after(policy, params, memory, stream, ends.ended)), ends
+  (after, _), (taken, memory, ends) = jax.lax.scan(step, carry, by_step((noise, world_keys, resets)))
+  # What follows from the rest is not written step by step.
+  stream = Stream(
+      **taken, discount_t=gamma * (1.0 - (ends.ended & ~taken["truncated"])), value_tp1=taken["value_t"],
+      mask=jnp.ones(ends.ended.shape), is_first=jnp.concatenate([worlds.is_first[None], ends.ended[:-1]]))
+  return after, stream.replace(value_tp1=_values_after(policy, params, memory, stream, ends.ended)), ends
 
 
 def _values_after(policy: StreamPolicy, params: PyTree, memory: PyTree, stream: Stream, ended: Array) -> Array:
@@ -248,6 +254,11 @@ def reset_memory(policy: StreamPolicy, is_first: Array, memory: PyTree) -> PyTre
 
 def _copies(tree: PyTree, count: int) -> PyTree:
   return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *jnp.shape(x))), tree)
+
+
+def _split(key: Array, counts: Sequence[int]) -> list[Array]:
+  """Splits a key into several arrays of keys, by one draw."""
+  return jnp.split(jax.random.split(key, sum(counts)), np.cumsum(counts)[:-1])
 
 
 def _bytes(tree: PyTree) -> int:

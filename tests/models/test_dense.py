@@ -1,5 +1,6 @@
 """`models.dense` against `lax.dot_general`: the same product and derivatives of every order and mapping."""
 
+from flax import linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -49,6 +50,21 @@ def test_rows_together_and_either_road(monkeypatch, backend):
 def test_on_a_cpu_the_sum_over_rows_is_over_the_last_axis_where_outputs_are_few(outputs):
   text = jax.jit(jax.grad(total(dense.dot_general), 1)).lower(*pieces(outputs=outputs)).as_text()
   assert ("optimization_barrier" in text) == (outputs == 2)
+
+
+def test_kernels_cut_from_one_draw_are_scaled_like_those_of_flax():
+  """Each has standard deviation `factor / sqrt(D)`, is cut off at two of a normal's, and has numbers of its own."""
+  make = lambda draw: nn.Sequential([
+      dense.Dense(200, kernel_init=draw(1.0)), dense.Dense(100, kernel_init=draw(0.01)), nn.Dense(300)])
+  params = dense.init_at_once(make, jax.random.key(0), jnp.ones(50))["params"]
+  plain = make(dense.lecun_normal).init(jax.random.key(0), jnp.ones(50))["params"]
+  assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, plain)
+  for name, factor, inputs in (("layers_0", 1.0, 50), ("layers_1", 0.01, 200), ("layers_2", 1.0, 100)):
+    unit = np.asarray(params[name]["kernel"]) / factor * np.sqrt(inputs)
+    assert abs(unit.std() - 1) < 0.03 and abs(unit.mean()) < 0.03 and abs(np.abs(unit).max() - 2 / 0.8796) < 0.05
+    assert not params[name]["bias"].any()
+  first, second = (np.ravel(params[name]["kernel"])[:1000] for name in ("layers_0", "layers_1"))
+  assert abs(np.corrcoef(first, second)[0, 1]) < 0.1
 
 
 def test_a_kernel_that_does_not_fit_is_an_error():

@@ -206,7 +206,7 @@ def test_steps_that_are_not_finite_are_told_and_taught_to_nobody():
     state = experiment.init(key)
     return state, *experiment.update(state)
 
-  before, state, metrics = run(jax.random.key(0))
+  before, state, metrics = run(jax.random.key(1))
   held = jax.tree.map(lambda x: x[:, :3], state.replay.experience)
   np.testing.assert_array_equal(held.mask, held.observation[..., 0] <= 0)
   assert 0 < np.mean(held.mask) < 1 and np.all(np.isfinite(held.reward_t))

@@ -297,12 +297,12 @@ def test_first_states_drawn_ahead_are_those_drawn_step_by_step(monkeypatch):
   policy = policies.make_stream_policy(WALK, hidden=(8,))
 
   def run(key):
-    start = streams.start(WALK, policy, KINDS, key, 3)
+    start = streams.start(WALK, policy, KINDS, key, 8)
     return streams.collect(WALK, policy, KINDS, policy.init(key), start, key, num_steps=3 * LENGTH)
 
-  ahead = _jit(run)(jax.random.key(2))
+  ahead = _jit(run)(jax.random.key(3))
   monkeypatch.setattr(streams, "_RESETS_AHEAD", 0)
-  jax.tree.map(np.testing.assert_array_equal, ahead, jax.jit(lambda key: run(key))(jax.random.key(2)))
+  jax.tree.map(np.testing.assert_array_equal, ahead, jax.jit(lambda key: run(key))(jax.random.key(3)))
   assert len(np.unique(ahead[0].instance)) > 1
 
 
@@ -323,7 +323,7 @@ def test_noise_and_its_key_draw_the_same_action():
     policy = policies.make_stream_policy(world)
     key = jax.random.key(3)
     jax.tree.map(np.testing.assert_array_equal, policy.sample(key, distribution),
-                 policy.sample(policy.noise(key), distribution))
+                 policy.sample(policy.noise(key, 1)[0], distribution))
 
 
 def test_vtrace_corrects_for_the_steps_taken_since(rollouts):
