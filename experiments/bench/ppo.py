@@ -4,9 +4,9 @@
 
 All numbers are CPU seconds of one pinned thread. "run": whole runs of 97 updates of 128 steps of each world, one
 program for all seeds; "floor": the passes of the networks alone that such runs need; "compile": tracing and compiling
-one run, without a cache. PureJaxRL's PPO does not run on today's gymnax and is written anew (`peers_purejaxrl`). Each
-contestant is a process of its own that has compiled before; in a round every part is called once in each, in turns, so
-ratios are taken within a round. Both must have learned something, or the run is no run.
+one run, or the floor, without a cache. PureJaxRL's PPO does not run on today's gymnax and is written anew
+(`peers_purejaxrl`). Each contestant is a process of its own that has compiled before; in a round every part is called
+once in each, in turns, so ratios are taken within a round. Both must have learned something, or the run is no run.
 """
 
 import argparse
@@ -41,6 +41,8 @@ def compare(seconds: dict[str, dict[str, list[float]]]) -> list[dict]:
     row(part, "floor / rlcore", np.array(seconds[task.name("floor", worlds, seeds)]["rlcore"]) / own, FLOOR_TARGET)
   row("compile", "purejaxrl / rlcore", np.divide(*(seconds["compile"][name] for name in ("purejaxrl", "rlcore"))),
       COMPILE_TARGET)
+  row("compile", "floor / purejaxrl", np.divide(seconds["compile floor"]["rlcore"], seconds["compile"]["purejaxrl"]),
+      None)
   return rows
 
 

@@ -58,8 +58,8 @@ class _Pair(nn.Module):
     return nn.Dense(ACTIONS)(tower(x)), nn.Dense(1)(tower(x))
 
 
-def floor(worlds: int, seeds: int) -> Callable[[], float]:
-  """Returns one call of what no such learner can do without: the networks' passes, forwards and backwards.
+def passes(worlds: int) -> Callable:
+  """Makes what no such learner can do without, `(key) -> a number`: the networks' passes, forwards and backwards.
 
   A forward pass of all worlds at every step, and forward and backward passes of every step in every epoch, with a
   plain gradient step; no world, no noise, no credit, no clipping, no Adam.
@@ -83,7 +83,12 @@ def floor(worlds: int, seeds: int) -> Callable[[], float]:
     carry = pair.init(key, data[0]), data
     return jax.lax.scan(update, carry, length=UPDATES)[0][1][0, 0]
 
-  program, keys = _lanes(run, seeds)
+  return run
+
+
+def floor(worlds: int, seeds: int) -> Callable[[], float]:
+  """Returns one call of the networks' passes of whole runs."""
+  program, keys = _lanes(passes(worlds), seeds)
   return lambda: peers.cpu_seconds(lambda: jax.block_until_ready(program(keys)))
 
 
@@ -95,4 +100,6 @@ def serve(make: Callable[[int], Callable], versions: dict[str, str], *, with_flo
     if with_floor:
       parts[name("floor", *size)] = floor(*size)
   parts["compile"] = compilation(make, SIZES[0][0])
+  if with_floor:
+    parts["compile floor"] = compilation(passes, SIZES[0][0])
   peers.serve(versions, parts)

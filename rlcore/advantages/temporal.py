@@ -10,6 +10,7 @@ Every function sees ONE trajectory `[T]`; `jax.vmap` makes of it a batch of `[B,
 """
 
 import functools
+import numbers
 
 import jax
 from jax import lax
@@ -121,12 +122,12 @@ def n_step_returns(
     `[T]` float32, 0 where `mask` is not set. NOT stopped: it is differentiable in rewards, discounts and values.
 
   Raises:
-    ValueError: for n below 1.
+    ValueError: for an n that is not whole, or below 1.
 
   Reference: Sutton and Barto, Reinforcement Learning, 2nd edition, sec. 7.1.
   """
-  if n < 1:
-    raise ValueError(f"n={n} must be at least 1")
+  if not isinstance(n, numbers.Integral) or n < 1:
+    raise ValueError(f"n={n} must be a whole number of at least 1")
   reward_t, value_tp1 = _checked(
       dict(reward_t=reward_t, value_tp1=value_tp1), dict(mask=mask, truncated=truncated), discount_t=discount_t)
   discount_t = jnp.broadcast_to(jnp.asarray(discount_t).astype(jnp.float32), reward_t.shape)

@@ -97,13 +97,16 @@ def make_stream_policy(
     The policy; its distribution is logits `[A]`, or `(mean [A], log_std [A])`.
 
   Raises:
-    ValueError: for another torso or activation, or a "cnn" on observations that are not `[H, W, C]`.
+    ValueError: for another torso or activation, hidden layers that are one number, or a "cnn" on observations that are
+      not `[H, W, C]`.
   """
   shape = world.observation_shape or (world.observation_size,)
   if torso not in _TORSOS:
     raise ValueError(f"torso={torso!r} is none of {', '.join(_TORSOS)}")
   if torso == "cnn" and len(shape) != 3:
     raise ValueError(f"torso='cnn' takes observations [H, W, C]; those of this world have shape {shape}")
+  if isinstance(hidden, int):
+    raise ValueError(f"hidden={hidden} is one width; hidden layers are a sequence of them, ({hidden},)")
   if activation not in mlp.ACTIVATIONS:
     raise ValueError(f"activation={activation!r} is none of {', '.join(mlp.ACTIVATIONS)}")
   continuous = world.action_size > 0

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from rlcore import rewards
+from rlcore.training import stream_rewards
 from rlcore.types import Array, PyTree, Stream, StreamReward
 
 
@@ -57,7 +58,7 @@ def lagrangian(switches: Switches, limits: Array, window: int) -> StreamReward:
     return {"logits": logits, "adam": adam.init(logits), "plain": plain, "recent": jnp.zeros((window, last + 2))}
 
   def apply(state: PyTree, stream: Stream):
-    costs = jnp.pad(stream.info["costs"], ((0, 0), (0, 0), (0, 1)))
+    costs = jnp.pad(stream_rewards.told(stream, "costs"), ((0, 0), (0, 0), (0, 1)))
     main, multipliers = weights(state, switches)
     pay = lambda reward, costs: rewards.lagrangian_reward(reward, costs, main, multipliers, penalize)
     paid = jax.vmap(jax.vmap(pay))(stream.reward_t, costs)

@@ -177,7 +177,7 @@ class MessageReward:
 
   def pay(self, state: MessageState, stream: Stream) -> tuple[Array, MessageState]:
     """Pays the steps `[T, N]` by what is known, and notes which messages they had."""
-    chosen, ids = self._settings, stream.info[self._name]
+    chosen, ids = self._settings, stream_rewards.told(stream, self._name)
     counts, tables = self._counter.apply(state.counts, stream)
     scores = self._outputs(state.model.params)[:, _CLASSES]
     moments = stats.running_moments_update(

@@ -26,6 +26,17 @@ def task_reward() -> StreamReward:
   return StreamReward(lambda key, num_worlds: (), lambda state, stream: (stream.reward_t, state))
 
 
+def told(stream: Stream, name: str) -> PyTree:
+  """Returns what the world's `info` says of every step under a name.
+
+  Raises:
+    KeyError: if it says no such thing.
+  """
+  if name not in stream.info:
+    raise KeyError(f"this reward reads info[{name!r}] of the world, which tells {sorted(stream.info) or 'nothing'}")
+  return stream.info[name]
+
+
 def per_step(start: Callable[[], PyTree], step: Callable[[PyTree, Stream], tuple[Array, PyTree]]) -> StreamReward:
   """Lifts a bonus that remembers the episode.
 
@@ -36,6 +47,9 @@ def per_step(start: Callable[[], PyTree], step: Callable[[PyTree, Stream], tuple
 
   Returns:
     The reward; its state is the memories, `[N, ...]`, which outlive the rollout.
+
+  Raises:
+    TypeError: when a rollout is paid, if a step changes the shape or dtype of the memory.
   """
   def init(key, num_worlds):
     del key
@@ -43,7 +57,11 @@ def per_step(start: Callable[[], PyTree], step: Callable[[PyTree, Stream], tuple
 
   def one(memory, transition):
     fresh = jax.tree.map(lambda new, old: jnp.where(transition.is_first, new, old), start(), memory)
-    return step(fresh, transition)
+    bonus, after = step(fresh, transition)
+    kinds = [jax.tree.map(lambda x: f"{jnp.result_type(x)}{list(jnp.shape(x))}", tree) for tree in (fresh, after)]
+    if kinds[0] != kinds[1]:
+      raise TypeError(f"a step of a bonus must keep the kind of its memory: it took {kinds[0]} and left {kinds[1]}")
+    return bonus, after
 
   def apply(state, stream):
     def scanned(state, transitions):

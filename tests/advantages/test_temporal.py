@@ -201,6 +201,8 @@ def test_bad_input_is_refused():
   ones = jnp.ones(4)
   with pytest.raises(ValueError, match="value_tp1"):
     temporal.gae(ones, ones, truncated=ones)
+  with pytest.raises(ValueError, match="n=2.0 must be a whole number"):
+    temporal.n_step_returns(ones, ones, ones, 2.0)
   with pytest.raises(ValueError, match="n=0"):
     temporal.n_step_returns(ones, ones, ones, 0)
   with pytest.raises(AssertionError):

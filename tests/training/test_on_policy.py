@@ -394,6 +394,8 @@ def test_bad_parts_are_told():
     make_parts(whiten="always")
   with pytest.raises(ValueError, match="torso='cnn' takes observations"):
     policies.make_stream_policy(WALK, torso="cnn")
+  with pytest.raises(ValueError, match=r"hidden=64 is one width; hidden layers are a sequence of them, \(64,\)"):
+    policies.make_stream_policy(WALK, hidden=64)
   key = jax.random.key(0)
   for world, said in (
       (WALK._replace(step=lambda *a: WALK.step(*a)[:5]), "6 values; it returns 5"),

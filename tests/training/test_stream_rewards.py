@@ -59,3 +59,14 @@ def test_what_is_seen_often_is_paid_less_and_a_nan_teaches_nothing():
   spoilt = stream.replace(next_observation=stream.next_observation.at[0, 0, 0].set(jnp.nan))
   _, after = apply(state, spoilt)
   np.testing.assert_array_equal(after.predictor.params, state.predictor.params)
+
+
+def test_a_world_that_does_not_tell_and_a_memory_that_changes_are_told():
+  with pytest.raises(KeyError, match="reads info.'costs'.+tells nothing"):
+    stream_rewards.told(_stream(0), "costs")
+  with pytest.raises(KeyError, match="tells .'depth'"):
+    stream_rewards.told(_stream(0).replace(info={"depth": 0}), "costs")
+  forgetful = stream_rewards.per_step(
+      lambda: jnp.zeros((), jnp.int32), lambda memory, step: (step.reward_t, memory + 0.5))
+  with pytest.raises(TypeError, match=r"it took int32\[\] and left float32\[\]"):
+    forgetful.apply(forgetful.init(jax.random.key(0), _N), _stream(0))
