@@ -190,6 +190,7 @@ def test_the_stand_in_reads_words_alone():
   right = [int(i // caption_quest.VARIANTS < 3) for i in range(len(texts))]
   assert [asking.label_caption(text) for text in texts] == right
   assert [asking.progress(text) for text in texts[:120:20]] == [1, 2, 3, 0, 0, 0]
+  assert sorted(map(asking.flip_draw, texts[:20])) == [i / 20 for i in range(20)]
   wrong = [asking.label_caption(text, flip=0.05) != want for text, want in zip(texts, right)]
   assert np.array(wrong).reshape(16, 20).sum(1).tolist() == [1] * 16  # one wording of each template
   sight = [asking.label_caption(text, helpful=(*asking.PROGRESS, asking.SIGHT)) for text in texts]
