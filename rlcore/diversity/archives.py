@@ -23,6 +23,7 @@ from rlcore import stats
 from rlcore.types import Array, PyTree
 
 _CHUNK, _BLOCK = 1024, 128  # descriptors and centroids whose distances are alive at a time: half a MB, a core's cache
+_GROUP = 16  # cells whose filled ones are counted together
 _MAX_CELLS = 2**31 - 1
 
 
@@ -318,8 +319,17 @@ def sample_cells(key: Array, mask: Array, count: int) -> Array:
   """
   mask = jnp.asarray(mask)
   checks.rank(1, mask=mask)
-  filled = jnp.cumsum(mask > 0)
-  total = jnp.sum(mask > 0)
+  # Which group holds the n-th filled cell, then which cell of the group: a running sum over all cells takes an archive
+  # of 10,000 four times as long.
+  length = mask.shape[0]
+  groups = max(-(-length // _GROUP), 1)
+  filled = jnp.pad(mask > 0, (0, groups * _GROUP - length)).reshape(groups, _GROUP)
+  counts = jnp.sum(filled, 1, dtype=jnp.int32)
+  ends = jnp.cumsum(counts)
+  total = ends[-1]
   place = jax.random.randint(jnp.asarray(key), (count,), 0, jnp.maximum(total, 1))
-  cells = jnp.searchsorted(filled, place, side="right").astype(jnp.int32)
-  return jnp.where(total > 0, cells, -1)
+  group = jnp.minimum(jnp.searchsorted(ends, place, side="right"), groups - 1)
+  inside = filled[group].astype(jnp.float32) @ jnp.triu(jnp.ones((_GROUP, _GROUP)))  # filled cells up to each
+  rest = place - (ends - counts)[group]
+  cells = group * _GROUP + jnp.sum(inside <= rest[:, None], 1)
+  return jnp.where(total > 0, cells, -1).astype(jnp.int32)

@@ -213,6 +213,18 @@ def test_sampling_is_uniform_over_filled_cells():
   assert diversity.sample_cells(jax.random.key(0), 0 * mask, 3).tolist() == [-1] * 3
 
 
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
+@pytest.mark.parametrize("capacity", [1, 15, 16, 17, 100, 1000])
+def test_a_draw_is_the_filled_cell_of_that_rank(capacity, share):
+  """Against listing the filled cells, for archives that fill their groups of cells and that do not."""
+  mask = np.random.default_rng(capacity).random(capacity) < share
+  mask[capacity // 2] = True
+  places = jax.random.randint(jax.random.key(5), (300,), 0, mask.sum())
+  cells = diversity.sample_cells(jax.random.key(5), mask, 300)
+  np.testing.assert_array_equal(cells, np.flatnonzero(mask)[places])
+  assert cells.dtype == np.int32
+
+
 @pytest.mark.parametrize("wrong, error", [
     (lambda: diversity.grid_cells(np.zeros((1, 2)), [0, 0], [1, 1], 0), ValueError),
     (lambda: diversity.grid_cells(np.zeros((1, 9)), np.zeros(9), np.ones(9), 99), ValueError),
