@@ -14,8 +14,8 @@ Settings were chosen on seeds 100 to 109, by the last evaluation. PPO: 500 on fi
 many settings at once. SAC: -142 on five seeds from 12 thousand steps on. TD3 takes more: with 24 thousand steps one
 seed in five ends at -210 to -470, for some of its 32 episodes never swing up, with batches of 64 as of 128, discounts of
 0.99 and 0.97, action noise of 0.1 and 0.2; with 40 thousand, batches of 128 and noise of 0.2 ten of ten are at -160 or
-better from 20 thousand on. What to know of the result (9 to 26 minutes beside other programs): all five seeds of all four
-algorithms reach the mark.
+better from 20 thousand on. What to know of the result (9 to 26 minutes beside other programs): all five seeds of all
+four algorithms reach the mark.
 """
 
 import ml_collections

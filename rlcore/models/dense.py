@@ -24,12 +24,12 @@ def dot_general(inputs: Array, kernel: Array, dimension_numbers: Any, precision:
 
   A kernel's gradient sums over the batch, which both factors have in front. The quick kernels of a CPU want the sum
   over the last axis of the first factor, and XLA folds every transposition that would bring it there back into the
-  product.
-  So the derivative puts the kernel first, which leaves the batch last, and a barrier keeps it there. Transposing costs
-  as much as there are outputs: with a quarter as many outputs as inputs the gradient takes 0.4 to 0.9 of the time, with
-  2 for 64 a third at 128 rows and a tenth at 2048, seeds as lanes of a `vmap` or not. Wider layers lose (1.2 to 6 times
-  the time) and take the plain road, as do other devices. Two outputs are two products with a vector, a quarter of the
-  time where there are few rows, as in a step of a few worlds.
+  product. So the derivative puts the kernel first, which leaves the batch last, and a barrier keeps it there.
+  Transposing costs as much as there are outputs: with 16 of them for 64 inputs the gradient takes 0.4 to 1 of the time,
+  with 2 a third at 128 rows and a tenth at 2048, seeds as lanes of a `vmap` or not. Layers with as many outputs as
+  inputs, or more, lose (1.2 to 6 times the time); they and what lies between, not measured, take the plain road, as do
+  other devices. Two outputs are two products with a vector: a quarter of the time at 4 rows, as in a step of a few
+  worlds, and about the same at 2048.
 
   Args:
     inputs: `[..., D]`.
@@ -94,7 +94,7 @@ def lecun_normal(factor: float) -> nn.initializers.Initializer:
 
 def init_at_once(make: Callable[[Callable[[float], nn.initializers.Initializer]], nn.Module], key: Array,
                  *arguments: Any) -> PyTree:
-  """Initialises a module whose kernels are cut from one draw: a draw of its own takes XLA 0.2 s of a CPU to compile.
+  """Initialises a module whose kernels are cut from one draw: a kernel's own takes XLA 0.1 s of a CPU to compile.
 
   Args:
     make: `(kernel_init) -> module`; `kernel_init(factor)` is an initialiser like `lecun_normal(factor)`.

@@ -34,14 +34,17 @@ def test_derivatives_are_those_of_the_plain_product(transform, argument, seeds, 
 
 
 @pytest.mark.parametrize("backend", ["cpu", "tpu"])
-def test_rows_together_and_either_road(monkeypatch, backend):
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+def test_rows_together_and_either_road(monkeypatch, backend, outputs):
   """Rows may come as a batch, too; the road that other devices take is the same derivative."""
   monkeypatch.setattr(jax, "default_backend", lambda: backend)
   dimensions = (((1,), (0,)), ((), ()))
   loss = lambda product: lambda inputs, kernel: jnp.sum(jnp.sin(product(inputs, kernel, dimensions)))
-  np.testing.assert_allclose(dense.dot_general(*pieces(), dimensions), lax.dot_general(*pieces(), dimensions))
-  for own, plain in zip(jax.grad(loss(dense.dot_general), (0, 1))(*pieces()),
-                        jax.grad(loss(lax.dot_general), (0, 1))(*pieces()), strict=True):
+  given = pieces(outputs=outputs)
+  np.testing.assert_allclose(
+      dense.dot_general(*given, dimensions), lax.dot_general(*given, dimensions), rtol=1e-5, atol=1e-6)
+  for own, plain in zip(jax.grad(loss(dense.dot_general), (0, 1))(*given),
+                        jax.grad(loss(lax.dot_general), (0, 1))(*given), strict=True):
     np.testing.assert_allclose(own, plain, rtol=1e-5, atol=1e-6)
 
 
