@@ -21,7 +21,7 @@ def make(worlds: int):
   experiment = on_policy.make_on_policy_experiment(on_policy.OnPolicyParts(
       world, policies.make_stream_policy(world, hidden=(task.HIDDEN, task.HIDDEN)), instances=lambda key: (),
       optimizer=optax.chain(optax.clip_by_global_norm(task.MAX_NORM), optax.adam(rate, eps=1e-5)),
-      num_worlds=worlds, num_steps=task.STEPS, gamma=task.GAMMA, **on_policy_settings.ppo(
+      num_worlds=worlds, num_steps=task.STEPS, flat_params=True, gamma=task.GAMMA, **on_policy_settings.ppo(
           lam=task.LAM, clip=task.CLIP, entropy_coef=task.ENTROPY, value_coef=task.VALUE, value_clip=task.CLIP,
           epochs=task.EPOCHS, minibatches=task.MINIBATCHES)))
   train = loop.train(experiment, task.UPDATES)

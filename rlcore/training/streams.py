@@ -190,15 +190,14 @@ def _values_after(policy: StreamPolicy, params: PyTree, memory: PyTree, stream: 
         *jax.tree.map(pick, (memory, stream.next_observation)))
 
   def ask(carry):
-    turn, values = carry
-    now = cut & (rank == turn)
-    return turn + 1, jnp.where(now, look(jnp.argmax(now, 0)), values)
+    unknown, values = carry
+    first = jnp.argmax(unknown, 0)
+    now = unknown & (jnp.arange(unknown.shape[0])[:, None] == first)
+    return unknown & ~now, jnp.where(now, look(first), values)
 
-  cut = stream.truncated.at[-1].set(True)
-  rank = jnp.cumsum(cut, 0)
-  turns = jnp.max(rank)
+  unknown = stream.truncated.at[-1].set(True)
   values = jnp.concatenate([stream.value_t[1:], jnp.zeros_like(stream.value_t[:1])])
-  _, values = jax.lax.while_loop(lambda carry: carry[0] <= turns, ask, (jnp.ones_like(turns), values))
+  _, values = jax.lax.while_loop(lambda carry: jnp.any(carry[0]), ask, (unknown, values))
   return jnp.where(ended & ~stream.truncated, 0.0, values)
 
 

@@ -306,16 +306,34 @@ def test_first_states_drawn_ahead_are_those_drawn_step_by_step(monkeypatch):
   assert len(np.unique(ahead[0].instance)) > 1
 
 
-def test_a_step_that_is_not_finite_undoes_the_whole_update():
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_step_that_is_not_finite_undoes_the_whole_update(flat):
   """The first gradient steps of an update were good; nothing of them is left."""
   late = lambda log_probs, rows, advantages: (
       jnp.mean(log_probs) + jnp.where(jnp.any(rows.is_first), jnp.nan, 0.0), {})
-  parts = make_parts(policy_loss=late, num_worlds=1, minibatches=LENGTH, epochs=1, num_steps=LENGTH)
+  parts = make_parts(policy_loss=late, num_worlds=1, minibatches=LENGTH, epochs=1, num_steps=LENGTH,
+                     flat_params=flat)
   experiment = on_policy.make_on_policy_experiment(parts)
   state = experiment.init(jax.random.key(0))
   after, metrics = jax.jit(experiment.update)(state)
   assert metrics["nonfinite_loss"] == 1 and int(after.skipped) == 1
   jax.tree.map(np.testing.assert_array_equal, (after.params, after.opt_state), (state.params, state.opt_state))
+
+
+def test_parameters_as_one_vector_move_as_they_do_one_by_one():
+  """Under a norm over all of them and Adam."""
+  policy = policies.make_stream_policy(WALK, hidden=(8, 8))
+  optimizer = state_lib.make_optimizer(0.03, max_grad_norm=0.1)
+
+  def run(flat):
+    parts = make_parts(policy=policy, optimizer=optimizer, flat_params=flat)
+    return _jit(loop.train(on_policy.make_on_policy_experiment(parts), 3))(jax.random.key(1))
+
+  (tree, tree_metrics), (vector, vector_metrics) = run(False), run(True)
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
+               (tree.params, tree_metrics), (vector.params, vector_metrics))
+  size = state_lib.count_params(tree.params)
+  assert {x.shape for x in jax.tree.leaves(vector.opt_state)} == {(), (size,)}
 
 
 def test_noise_and_its_key_draw_the_same_action():
