@@ -4,7 +4,8 @@
 
 All numbers are CPU seconds of one pinned thread. "run": whole runs of 97 updates of 128 steps of each world, one
 program for all seeds; "floor": the passes of the networks alone that such runs need; "compile": tracing and compiling
-one run, or the floor, without a cache. PureJaxRL's PPO does not run on today's gymnax and is written anew
+one run, or the floor, without a cache; "compile cached": tracing one run and reading it from JAX's cache on disk, which
+`experiments.run` keeps and PureJaxRL does not. PureJaxRL's PPO does not run on today's gymnax and is written anew
 (`peers_purejaxrl`). Each contestant is a process of its own that has compiled before; in a round every part is called
 once in each, in turns, so ratios are taken within a round. Both must have learned something, or the run is no run.
 """
@@ -41,6 +42,9 @@ def compare(seconds: dict[str, dict[str, list[float]]]) -> list[dict]:
     row(part, "floor / rlcore", np.array(seconds[task.name("floor", worlds, seeds)]["rlcore"]) / own, FLOOR_TARGET)
   row("compile", "purejaxrl / rlcore", np.divide(*(seconds["compile"][name] for name in ("purejaxrl", "rlcore"))),
       COMPILE_TARGET)
+  again = np.array(seconds["compile cached"]["rlcore"])
+  row("compile cached", "purejaxrl, not cached / rlcore", np.array(seconds["compile"]["purejaxrl"]) / again, None)
+  row("compile cached", "purejaxrl / rlcore", np.array(seconds["compile cached"]["purejaxrl"]) / again, None)
   row("compile", "floor / purejaxrl", np.divide(seconds["compile floor"]["rlcore"], seconds["compile"]["purejaxrl"]),
       None)
   return rows

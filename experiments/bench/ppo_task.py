@@ -1,10 +1,12 @@
 """What the contestants of `experiments.bench.ppo` share: sizes, settings, what is timed, the floor; JAX, flax and optax."""
 
 from collections.abc import Callable
+import tempfile
 import time
 
 from flax import linen as nn
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 import jax.numpy as jnp
 
 from experiments.bench import peers
@@ -37,11 +39,15 @@ def part(make: Callable[[int], Callable], worlds: int, seeds: int) -> Callable[[
   return lambda: peers.cpu_seconds(call)
 
 
-def compilation(make: Callable[[int], Callable], worlds: int) -> Callable[[], float]:
-  """Returns one call that traces and compiles a whole run anew; CPU seconds."""
+def compilation(make: Callable[[int], Callable], worlds: int, *, cached: bool = False) -> Callable[[], float]:
+  """Returns one call that traces and compiles a whole run anew, or reads it from JAX's cache on disk; CPU seconds."""
+  directory = tempfile.TemporaryDirectory() if cached else None
+
   def call():
     key = jax.random.key(0)
     fresh = make(worlds)
+    jax.config.update("jax_compilation_cache_dir", directory and directory.name)
+    compilation_cache.reset_cache()  # JAX asks for the directory once
     start = time.process_time()
     jax.jit(lambda key: fresh(key)).lower(key).compile()
     return time.process_time() - start
@@ -103,6 +109,7 @@ def serve(make: Callable[[int], Callable], versions: dict[str, str], *, with_flo
     if with_floor:
       parts[name("floor", *size)] = floor(*size)
   parts["compile"] = compilation(make, SIZES[0][0])
+  parts["compile cached"] = compilation(make, SIZES[0][0], cached=True)
   if with_floor:
     parts["compile floor"] = compilation(passes, SIZES[0][0])
   peers.serve(versions, parts)
