@@ -1,4 +1,4 @@
-"""What the contestants of `experiments.bench.ppo` share: sizes, settings, what is timed, the floor; JAX, flax and optax."""
+"""What the contestants of `experiments.bench.ppo` share: sizes, settings, parts and floor; JAX, flax and optax."""
 
 from collections.abc import Callable
 import tempfile
