@@ -12,7 +12,7 @@ import pytest
 from rlcore import envs, policies
 from rlcore.training import off_policy, off_policy_settings, on_policy, on_policy_settings, streams
 from rlcore.types import StreamPolicy, World
-from tests.training.test_on_policy import _jit
+from tests.training.walk import quick_jit as _jit
 
 NOTHING = lambda key: ()
 LENGTH = 3  # steps to the time-out

@@ -11,10 +11,10 @@ import pytest
 from rlcore.training import loop, off_policy, off_policy_settings, replay
 from rlcore.training import state as state_lib
 from rlcore.types import Stream, StreamReward, World
-from tests.training import test_on_policy
+from tests.training import walk
 
 flashbax = pytest.importorskip("flashbax")
-_jit, WALK, KINDS, LENGTH = test_on_policy._jit, test_on_policy.WALK, test_on_policy.KINDS, test_on_policy.LENGTH
+_jit, WALK, KINDS, LENGTH = walk.quick_jit, walk.WALK, walk.KINDS, walk.LENGTH
 SMALL = dict(num_worlds=4, num_steps=3, num_updates=2, batch_size=8, capacity=24, learning_starts=12, eval_worlds=2)
 
 
@@ -91,7 +91,7 @@ def test_values_of_both_endings_are_learned_and_numbers_are_lanes():
   """The closed form: what is left of three rewards, or for ever where episodes are merely cut off; 1 and 2 steps."""
   # One-hot of place and kind, so that a linear network is a table; what a time-out led to looks like the start.
   def encode(observation):
-    place, kind = test_on_policy.place_of(observation)
+    place, kind = walk.place_of(observation)
     return jax.nn.one_hot(2 * place + kind, 2 * LENGTH)
 
   world = WALK._replace(
@@ -115,7 +115,7 @@ def test_values_of_both_endings_are_learned_and_numbers_are_lanes():
   for n in (1, 2):
     q, metrics, said = run(n)
     for i, gamma in enumerate(gammas):
-      exact = test_on_policy.exact_values(gamma)[:LENGTH].reshape(-1)
+      exact = walk.exact_values(gamma)[:LENGTH].reshape(-1)
       np.testing.assert_allclose(q[i], np.broadcast_to(exact[:, None], (2 * LENGTH, 2)), rtol=0.03)
     np.testing.assert_allclose(metrics["random_actions"][:, -1], [0.5, 0.2], rtol=1e-5)
     np.testing.assert_array_equal(metrics["total_steps"][:, -1], [1200, 1200])

@@ -1,4 +1,4 @@
-"""Training on streams: both kinds of ending, accounts of episodes, rewards of rollouts, memories, all algorithms."""
+"""Training on streams: credit, accounts of episodes, rewards of rollouts, memories, all algorithms."""
 
 import functools
 
@@ -8,93 +8,14 @@ import numpy as np
 import optax
 import pytest
 
-from rlcore import exploration, policies
+from rlcore import policies
 from rlcore.training import loop, on_policy, on_policy_settings, stream_rewards, streams
 from rlcore.training import state as state_lib
-from rlcore.types import StreamPolicy, StreamReward, World
+from rlcore.types import StreamReward
+from tests.training import walk
 
-_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles faster
-LENGTH, GAMMA = 3, 0.8
-
-
-def make_walk(spoil=False) -> World:
-  """Three steps, a reward of 1 each; then instance 0 terminates and instance 1 is cut off. Actions only leave marks."""
-  def observe(state, params):
-    seen = jnp.concatenate([jnp.arange(LENGTH + 1) == state, jnp.array([params])]).astype(jnp.float32)
-    return jnp.where(spoil & (state == 2), jnp.nan, seen)
-
-  def reset(key, params):
-    del key
-    return observe(0, params), jnp.zeros((), jnp.int32)
-
-  def step(key, state, action, params):
-    del key
-    place = state + 1
-    end = place == LENGTH
-    info = {"place": place, "kind": params}
-    return observe(place, params), place, jnp.ones(()), end & (params == 0), end & (params == 1), info
-
-  return World(reset, step, num_actions=2, observation_size=LENGTH + 2, horizon=LENGTH)
-
-
-WALK = make_walk()
-KINDS = lambda key: jax.random.randint(key, (), 0, 2)
-# The last place has the value of the first: a state that is never acted in is never learned.
-place_of = lambda observation: (jnp.argmax(observation[:-1]) % LENGTH, observation[-1].astype(jnp.int32))
-
-
-def tabular_policy() -> StreamPolicy:
-  """Logits that do not matter and a table of values."""
-  def step(params, memory, observation):
-    return params["logits"], params["value"][place_of(observation)], memory
-
-  sampler = policies.make_stream_policy(WALK)
-  init = lambda key: {"logits": jnp.zeros(2), "value": jnp.zeros((LENGTH, 2))}
-  return StreamPolicy(init, (), step, sampler.sample, sampler.score)
-
-
-def exact_values(gamma=GAMMA):
-  """Of places and kinds: what is left of three rewards, or rewards for ever."""
-  left = LENGTH - np.arange(LENGTH + 1)
-  return np.stack([(1 - gamma**left) / (1 - gamma), np.full(LENGTH + 1, 1 / (1 - gamma))], 1)
-
-
-def make_parts(**changes):
-  settings = on_policy_settings.ppo(epochs=2, minibatches=2) | dict(
-      world=WALK, policy=tabular_policy(), instances=KINDS, optimizer=state_lib.make_optimizer(0.03), num_worlds=4,
-      num_steps=7, gamma=GAMMA)
-  return on_policy.OnPolicyParts(**(settings | changes))
-
-
-@pytest.fixture(scope="module")
-def rollouts():
-  """Two rollouts of the walk, joined: `(worlds before the second, streams [2][7, 4], ends [2], value table)`."""
-  policy, table = tabular_policy(), jax.random.normal(jax.random.key(5), (LENGTH, 2))
-  params = {"logits": jnp.zeros(2), "value": table}
-  worlds = streams.start(WALK, policy, KINDS, jax.random.key(0), 4)
-  run = _jit(functools.partial(streams.collect, WALK, policy, KINDS, num_steps=7, gamma=GAMMA))
-  later, *first = run(params, worlds, jax.random.key(1))
-  _, *second = run(params, later, jax.random.key(2))
-  return later, [first[0], second[0]], [first[1], second[1]], np.asarray(table)
-
-
-def test_a_stream_says_where_episodes_begin_and_how_they_end(rollouts):
-  _, (first, second), (ends, more), table = rollouts
-  joined = jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
-  time = np.arange(14)[:, None] % LENGTH
-  kind = joined.info["kind"]
-  np.testing.assert_array_equal(joined.is_first, np.broadcast_to(time == 0, (14, 4)))
-  last = np.broadcast_to(time == LENGTH - 1, (14, 4))
-  np.testing.assert_array_equal(joined.truncated, last & (kind == 1))
-  np.testing.assert_allclose(joined.discount_t, np.where(last & (kind == 0), 0, GAMMA), rtol=1e-6)
-  after = np.where(last & (kind == 0), 0, table[(time + 1) % LENGTH, kind])
-  np.testing.assert_allclose(joined.value_tp1, after, rtol=1e-6)
-  np.testing.assert_array_equal(np.argmax(joined.next_observation[..., :-1], -1), np.broadcast_to(time + 1, (14, 4)))
-  assert len(np.unique(kind[last])) == 2  # drawn anew for every episode
-  lengths = np.concatenate([ends.lengths, more.lengths])
-  np.testing.assert_array_equal(lengths, np.broadcast_to(time + 1, (14, 4)))  # goes on through the second rollout
-  np.testing.assert_array_equal(np.concatenate([ends.returns, more.returns]), lengths)
-  np.testing.assert_array_equal(np.concatenate([ends.ended, more.ended]), last)
+_jit = walk.quick_jit
+rollouts = pytest.fixture(scope="module")(walk.two_rollouts)
 
 
 def credit_loop(stream, lam):
@@ -123,10 +44,10 @@ def test_credit_stops_at_both_kinds_of_ending(rollouts):
 
 def test_targets_under_exact_values_are_exact(rollouts):
   """In the fixed point the steps before a time-out are worth what an endless walk is, the others what is left."""
-  exact = exact_values()
+  exact = walk.exact_values()
   stream = rollouts[1][0]
   kind, place = stream.info["kind"], stream.info["place"]
-  after = np.where((place == LENGTH) & (kind == 0), 0, exact[place, kind])
+  after = np.where((place == walk.LENGTH) & (kind == 0), 0, exact[place, kind])
   stream = stream.replace(value_t=jnp.asarray(exact[place - 1, kind]), value_tp1=jnp.asarray(after))
   advantage, targets = _jit(jax.vmap(on_policy_settings.gae_credit, 1, 1))(stream, stream.log_prob_old)
   np.testing.assert_allclose(advantage, np.zeros((7, 4)), atol=1e-5)
@@ -136,7 +57,7 @@ def test_targets_under_exact_values_are_exact(rollouts):
 def test_values_are_learned_for_both_endings_and_numbers_are_lanes():
   def run(key, lam, gamma, clip):
     settings = on_policy_settings.ppo(lam=lam, clip=clip, epochs=2, minibatches=2)
-    parts = make_parts(gamma=gamma, optimizer=optax.sgd(0.5), value_coef=1.0, **{
+    parts = walk.make_parts(gamma=gamma, optimizer=optax.sgd(0.5), value_coef=1.0, **{
         k: settings[k] for k in ("credit", "policy_loss")})
     experiment = on_policy.make_on_policy_experiment(parts)
     state, metrics = loop.train(experiment, 60)(key)
@@ -146,11 +67,11 @@ def test_values_are_learned_for_both_endings_and_numbers_are_lanes():
   state, metrics, said = _jit(jax.vmap(run))(
       jax.random.split(jax.random.key(0), 2), jnp.array([0.9, 0.0]), jnp.array(gammas), jnp.array([0.2, 0.1]))
   for i, gamma in enumerate(gammas):
-    np.testing.assert_allclose(state.params["value"][i], exact_values(gamma)[:LENGTH], atol=0.05)
-  np.testing.assert_array_equal(said["episode_return"], [LENGTH, LENGTH])
+    np.testing.assert_allclose(state.params["value"][i], walk.exact_values(gamma)[:walk.LENGTH], atol=0.05)
+  np.testing.assert_array_equal(said["episode_return"], [walk.LENGTH, walk.LENGTH])
   np.testing.assert_array_equal(metrics["total_steps"][:, -1], [60 * 28] * 2)
   np.testing.assert_array_equal(metrics["total_episodes"][:, -1], [4 * (60 * 7 // 3)] * 2)
-  np.testing.assert_array_equal(metrics["total_return"][:, -1], [LENGTH] * 2)
+  np.testing.assert_array_equal(metrics["total_return"][:, -1], [walk.LENGTH] * 2)
   assert np.all(metrics["success"] == 1) and np.all(metrics["nonfinite_loss"] == 0)
 
 
@@ -219,22 +140,6 @@ def test_rewards_compose_and_learn_once_a_rollout(rollouts):
   np.testing.assert_allclose(both.apply(both.init(jax.random.key(0), 4), stream)[0], 21 * np.ones((7, 4)))
 
 
-def make_shapes(torso):
-  """A world of random observations that ends now and then, vectors or images, with discrete or real actions."""
-  shape = (4, 4, 2) if torso == "cnn" else (3,)
-  real = torso == "real"
-
-  def reset(key, params):
-    return jax.random.normal(key, shape), jnp.zeros((), jnp.int32)
-
-  def step(key, state, action, params):
-    end = jax.random.bernoulli(key, 0.3)
-    return jax.random.normal(key, shape), state + 1, jnp.sum(action) * 1.0, end, jnp.zeros((), bool), {}
-
-  return World(reset, step, 0 if real else 3, 0 if torso == "cnn" else 3, 8, shape if torso == "cnn" else None,
-               2 if real else 0)
-
-
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
@@ -243,10 +148,10 @@ slow = functools.partial(pytest.param, marks=pytest.mark.slow)
     slow("real", False, "reinforce"), slow("mlp", False, "vtrace_actor_critic")])
 def test_the_policy_is_run_again_as_it_acted(torso, shared, algorithm):
   """Log-probabilities and values of the update's first pass are those of the rollout, memories included."""
-  world = make_shapes(torso)
+  world = walk.make_shapes(torso)
   policy = policies.make_stream_policy(
       world, torso="mlp" if torso == "real" else torso, hidden=(8,), channels=(4,), memory_size=6, shared=shared)
-  parts = make_parts(world=world, policy=policy, instances=lambda key: (), reward=stream_rewards.task_reward(),
+  parts = walk.make_parts(world=world, policy=policy, instances=lambda key: (), reward=stream_rewards.task_reward(),
                      **{**dict(value_clip=None, fresh_credit=False), **getattr(on_policy_settings, algorithm)()}
                      | (dict(minibatches=2) if algorithm in ("ppo", "vtrace_actor_critic") else {}))
   experiment = on_policy.make_on_policy_experiment(parts)
@@ -271,47 +176,12 @@ def test_the_policy_is_run_again_as_it_acted(torso, shared, algorithm):
     assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(worlds.memory))
 
 
-@pytest.mark.parametrize("torso", ["mlp", "gru"])
-def test_values_after_are_those_of_what_the_steps_led_to(torso):
-  """Where an episode is cut off too, which happens to the worlds at different times."""
-  policy = policies.make_stream_policy(WALK, torso=torso, hidden=(8,), memory_size=6)
-
-  @_jit
-  def run(key):
-    params = policy.init(key)
-    start = streams.start(WALK, policy, KINDS, key, 5)
-    start, _, _ = streams.collect(WALK, policy, KINDS, params, start, key, num_steps=2)
-    _, stream, ends = streams.collect(WALK, policy, KINDS, params, start, key, num_steps=4 * LENGTH)
-    rows = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), stream)
-    after = streams.score(policy, params, start.memory, rows)[1]
-    want = streams.next_values(policy, params, after, rows.next_observation)
-    return rows, want, ends
-
-  rows, want, ends = run(jax.random.key(1))
-  ended, cut = np.asarray(ends.ended).T, np.asarray(rows.truncated)
-  np.testing.assert_allclose(rows.value_tp1, np.where(ended & ~cut, 0, want), atol=1e-6)
-  assert len(set(cut.sum(1))) > 1 and cut[:, :-1].any() and (ended & ~cut).any()  # of both kinds, unlike by world
-
-
-def test_first_states_drawn_ahead_are_those_drawn_step_by_step(monkeypatch):
-  policy = policies.make_stream_policy(WALK, hidden=(8,))
-
-  def run(key):
-    start = streams.start(WALK, policy, KINDS, key, 8)
-    return streams.collect(WALK, policy, KINDS, policy.init(key), start, key, num_steps=3 * LENGTH)
-
-  ahead = _jit(run)(jax.random.key(3))
-  monkeypatch.setattr(streams, "_RESETS_AHEAD", 0)
-  jax.tree.map(np.testing.assert_array_equal, ahead, jax.jit(lambda key: run(key))(jax.random.key(3)))
-  assert len(np.unique(ahead[0].instance)) > 1
-
-
 @pytest.mark.parametrize("flat", [False, True])
 def test_a_step_that_is_not_finite_undoes_the_whole_update(flat):
   """The first gradient steps of an update were good; nothing of them is left."""
   late = lambda log_probs, rows, advantages: (
       jnp.mean(log_probs) + jnp.where(jnp.any(rows.is_first), jnp.nan, 0.0), {})
-  parts = make_parts(policy_loss=late, num_worlds=1, minibatches=LENGTH, epochs=1, num_steps=LENGTH,
+  parts = walk.make_parts(policy_loss=late, num_worlds=1, minibatches=walk.LENGTH, epochs=1, num_steps=walk.LENGTH,
                      flat_params=flat)
   experiment = on_policy.make_on_policy_experiment(parts)
   state = experiment.init(jax.random.key(0))
@@ -322,11 +192,11 @@ def test_a_step_that_is_not_finite_undoes_the_whole_update(flat):
 
 def test_parameters_as_one_vector_move_as_they_do_one_by_one():
   """Under a norm over all of them and Adam."""
-  policy = policies.make_stream_policy(WALK, hidden=(8, 8))
+  policy = policies.make_stream_policy(walk.WALK, hidden=(8, 8))
   optimizer = state_lib.make_optimizer(0.03, max_grad_norm=0.1)
 
   def run(flat):
-    parts = make_parts(policy=policy, optimizer=optimizer, flat_params=flat)
+    parts = walk.make_parts(policy=policy, optimizer=optimizer, flat_params=flat)
     return _jit(loop.train(on_policy.make_on_policy_experiment(parts), 3))(jax.random.key(1))
 
   (tree, tree_metrics), (vector, vector_metrics) = run(False), run(True)
@@ -334,14 +204,6 @@ def test_parameters_as_one_vector_move_as_they_do_one_by_one():
                (tree.params, tree_metrics), (vector.params, vector_metrics))
   size = state_lib.count_params(tree.params)
   assert {x.shape for x in jax.tree.leaves(vector.opt_state)} == {(), (size,)}
-
-
-def test_noise_and_its_key_draw_the_same_action():
-  for world, distribution in ((WALK, jnp.array([0.3, -0.2])), (make_shapes("real"), (jnp.ones(2), jnp.zeros(2)))):
-    policy = policies.make_stream_policy(world)
-    key = jax.random.key(3)
-    jax.tree.map(np.testing.assert_array_equal, policy.sample(key, distribution),
-                 policy.sample(policy.noise(key, 1)[0], distribution))
 
 
 def test_vtrace_corrects_for_the_steps_taken_since(rollouts):
@@ -355,9 +217,9 @@ def test_vtrace_corrects_for_the_steps_taken_since(rollouts):
 
 @pytest.mark.parametrize("spoil", ["observation", pytest.param("bonus", marks=pytest.mark.slow)])
 def test_numbers_that_are_not_finite_are_told_and_change_nothing(spoil):
-  world = make_walk(spoil=spoil == "observation")
+  world = walk.make_walk(spoil=spoil == "observation")
   bad = StreamReward(lambda key, num_worlds: jnp.zeros(()), lambda state, s: (s.reward_t * jnp.nan, state + 1))
-  parts = make_parts(world=world, **({"reward": bad} if spoil == "bonus" else {}))
+  parts = walk.make_parts(world=world, **({"reward": bad} if spoil == "bonus" else {}))
   experiment = on_policy.make_on_policy_experiment(parts)
 
   @_jit
@@ -373,58 +235,43 @@ def test_numbers_that_are_not_finite_are_told_and_change_nothing(spoil):
   assert int(after.skipped) == int(after.step) == 1 and np.all(np.isfinite(list(metrics.values())))
 
 
-def test_a_pool_hands_out_its_instances_one_after_another():
-  numbers = lambda key: jax.random.randint(key, (), 2, 2**30)  # neither kind: the walk never ends by itself
-  world = WALK._replace(step=lambda key, state, action, params: (
-      *WALK.step(key, state, action, params)[:3], state == 1, jnp.zeros((), bool), {"id": params}))
-  policy = tabular_policy()
-  worlds = streams.start(world, policy, numbers, jax.random.key(0), 3)
-  params = policy.init(None)
-  _, stream, ends = _jit(functools.partial(streams.collect, world, policy, numbers, num_steps=6, pool=5))(
-      params, worlds, jax.random.key(1))
-  ids = np.asarray(stream.info["id"])
-  starts = ids[::2]  # every episode has two steps
-  np.testing.assert_array_equal(ids[1::2], starts)
-  assert len(np.unique(starts)) == 8 and starts[2, 2] == starts[1, 0]  # 3 at first, 5 of the pool, then its first again
-
-
 @pytest.mark.parametrize("key, said", [(3, "not from 3"), (np.zeros(2, np.int32), r"int32\[2\]"),
                                        (jax.random.split(jax.random.key(0), 2), r"key<fry>\[2\]")])
 def test_a_key_of_the_wrong_kind_is_told(key, said):
   with pytest.raises(TypeError, match=said):
-    on_policy.make_on_policy_experiment(make_parts()).init(key)
+    on_policy.make_on_policy_experiment(walk.make_parts()).init(key)
 
 
 def test_bad_parts_are_told():
   with pytest.raises(ValueError, match="minibatches=3 does not divide the 28 steps"):
-    make_parts(minibatches=3)
+    walk.make_parts(minibatches=3)
   with pytest.raises(ValueError, match="minibatches=7 does not divide the 4 worlds"):
-    make_parts(minibatches=7, fresh_credit=True)
+    walk.make_parts(minibatches=7, fresh_credit=True)
   with pytest.raises(ValueError, match="minibatches=0 must be at least 1"):
-    make_parts(minibatches=0)
+    walk.make_parts(minibatches=0)
   with pytest.raises(ValueError, match="epochs=0 must be at least 1"):
-    make_parts(epochs=0)
+    walk.make_parts(epochs=0)
   with pytest.raises(ValueError, match=r"gamma=1.5 is not in \[0, 1\]"):
-    make_parts(gamma=1.5)
+    walk.make_parts(gamma=1.5)
   with pytest.raises(TypeError, match="is no StreamReward"):
-    make_parts(reward=lambda stream: stream.reward_t)
+    walk.make_parts(reward=lambda stream: stream.reward_t)
   with pytest.raises(ValueError, match="whiten='always' is none of minibatch, batch, none"):
-    make_parts(whiten="always")
+    walk.make_parts(whiten="always")
   with pytest.raises(ValueError, match="torso='cnn' takes observations"):
-    policies.make_stream_policy(WALK, torso="cnn")
+    policies.make_stream_policy(walk.WALK, torso="cnn")
   with pytest.raises(ValueError, match=r"hidden=64 is one width; hidden layers are a sequence of them, \(64,\)"):
-    policies.make_stream_policy(WALK, hidden=64)
+    policies.make_stream_policy(walk.WALK, hidden=64)
   key = jax.random.key(0)
   for world, said in (
-      (WALK._replace(step=lambda *a: WALK.step(*a)[:5]), "6 values; it returns 5"),
-      (WALK._replace(reset=lambda key: None), "the world has no reset"),
-      (WALK._replace(step=lambda *a: (*WALK.step(*a)[:2], jnp.zeros(1), *WALK.step(*a)[3:])),
+      (walk.WALK._replace(step=lambda *a: walk.WALK.step(*a)[:5]), "6 values; it returns 5"),
+      (walk.WALK._replace(reset=lambda key: None), "the world has no reset"),
+      (walk.WALK._replace(step=lambda *a: (*walk.WALK.step(*a)[:2], jnp.zeros(1), *walk.WALK.step(*a)[3:])),
        r"gives reward of shape \(1,\)"),
-      (WALK._replace(observation_size=9), r"observations of shape \(5,\), but it promises \(9,\)")):
+      (walk.WALK._replace(observation_size=9), r"observations of shape \(5,\), but it promises \(9,\)")):
     with pytest.raises(TypeError, match=said):
-      on_policy.make_on_policy_experiment(make_parts(world=world)).init(key)
+      on_policy.make_on_policy_experiment(walk.make_parts(world=world)).init(key)
   flat = StreamReward(lambda key, n: (), lambda state, stream: (stream.reward_t[0], state))
-  experiment = on_policy.make_on_policy_experiment(make_parts(reward=flat))
+  experiment = on_policy.make_on_policy_experiment(walk.make_parts(reward=flat))
   with pytest.raises(ValueError, match=r"\[T, N\] = \(7, 4\) came back as \(4,\)"):
     jax.eval_shape(experiment.update, jax.eval_shape(experiment.init, key))
 
@@ -434,11 +281,6 @@ def test_bad_parts_are_told():
     (lambda stream, log_probs: (stream.reward_t[1:],) * 2, ValueError, r"they came back as \(6,\) and \(6,\)"),
     (lambda stream, log_probs: stream.reward_t, TypeError, "credit must return")])
 def test_credit_of_another_shape_is_told(credit, kind, said, fresh):
-  experiment = on_policy.make_on_policy_experiment(make_parts(credit=credit, fresh_credit=fresh))
+  experiment = on_policy.make_on_policy_experiment(walk.make_parts(credit=credit, fresh_credit=fresh))
   with pytest.raises(kind, match=said):
     jax.eval_shape(experiment.update, jax.eval_shape(experiment.init, jax.random.key(0)))
-
-
-def test_both_kinds_of_key_start_the_same_run():
-  old, new = streams.checked_key(jax.random.PRNGKey(3)), streams.checked_key(jax.random.key(3))
-  np.testing.assert_array_equal(jax.random.key_data(old), jax.random.key_data(new))

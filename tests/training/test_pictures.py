@@ -13,7 +13,7 @@ from rlcore.envs import key_corridor, pinpad, random_maze, ruled_grid
 from rlcore.envs.cells import AGENT, COLOUR, EXIT, FLOOR, GOAL, LAVA, MARK, WALL
 from rlcore.training import pictures
 from rlcore.types import StreamPolicy
-from tests.training.test_on_policy import _jit
+from tests.training.walk import quick_jit as _jit
 
 ZERO = np.int32(0)
 # Plays its params `[T]`, action by action: the memory counts steps.

@@ -10,10 +10,10 @@ import pytest
 from rlcore.training import loop, off_policy, off_policy_settings, replay
 from rlcore.training import state as state_lib
 from rlcore.types import World
-from tests.training import test_off_policy, test_on_policy
+from tests.training import test_off_policy, walk
 
 pytest.importorskip("flashbax")
-_jit = test_on_policy._jit
+_jit = walk.quick_jit
 
 
 def make_recall(delay: int) -> World:

@@ -11,12 +11,12 @@ import pytest
 
 from rlcore.training import loop, metrics, off_policy, on_policy, plots, programs
 from rlcore.training import mesh as mesh_lib
-from tests.training import test_off_policy, test_on_policy
+from tests.training import test_off_policy, walk
 
 
 def make_experiment(kind: str, **changes):
   if kind == "on-policy":
-    return on_policy.make_on_policy_experiment(test_on_policy.make_parts(**changes))
+    return on_policy.make_on_policy_experiment(walk.make_parts(**changes))
   pytest.importorskip("flashbax")
   return off_policy.make_off_policy_experiment(test_off_policy.make_parts(**changes))
 
