@@ -7,7 +7,6 @@ replay in `[replay]`.
 from collections.abc import Mapping
 import pathlib
 
-from matplotlib.figure import Figure
 import ml_collections
 import numpy as np
 import optax
@@ -79,8 +78,8 @@ def make_optimizer(config: ml_collections.ConfigDict, steps: float) -> optax.Gra
 
 def figure(result: Mapping, path: str | pathlib.Path):
   """Draws the returns of training over the steps of the worlds, with the mark and the last evaluation of every seed."""
-  picture = Figure(figsize=(9.5, 6.4), layout="constrained")
-  for axes, (name, variant) in zip(picture.subplots(2, -(-len(result["variants"]) // 2)).flat,
+  picture, room = plots.result_figure(result, width=9.5, height=6.4)
+  for axes, (name, variant) in zip(room.subplots(2, -(-len(result["variants"]) // 2)).flat,
                                    result["variants"].items(), strict=True):
     config, (arm,) = variant["config"], variant["arms"].values()
     curve = arm["curves"]["episode_return"]
@@ -92,5 +91,4 @@ def figure(result: Mapping, path: str | pathlib.Path):
     axes.axhline(config["mark"], color="0.4", linewidth=1, linestyle=":", label="mark")
     axes.plot(np.full(len(last), costs[-1]), last, "x", color=plots.COLOURS[1], label="last evaluation", clip_on=False)
     axes.legend(fontsize=8, frameon=False)
-  picture.suptitle(f"{result['claim']['paper']}: {result['verdict']}", fontsize=12, fontweight="bold")
   picture.savefig(path, dpi=110)

@@ -2,6 +2,7 @@
 
     python -m experiments.reproduce --config=configs/credit/tempo.py
     python -m experiments.reproduce --config=configs/credit/tempo.py --resume     goes on where a killed one stopped
+    python -m experiments.reproduce --config=configs/credit/tempo.py --judge      judges the committed numbers again
     python -m experiments.reproduce --table                                       rebuilds the table of the README
 
 A config file says what is compared:
@@ -13,7 +14,8 @@ A config file says what is compared:
             that are all tuned and run; `CLAIM.variant` is judged, the others are reported beside it.
   STUDY     optional, dict(seeds=..., batch=...): `make_study(config)(key)` of the experiment's module runs once a seed,
             `batch` at a time, and its metrics are reported.
-  verdict   optional, `(result) -> (verdict, one sentence why)`; without it `results.default_verdict`.
+  verdict   optional, the rule, `(result) -> verdicts.Verdict`; without it `verdicts.default_rule`. Whatever it says, a
+            comparison that could not have told is inconclusive (`verdicts.doubts`).
 The experiment's module may have `figure(result, path)` to draw more than the default.
 
 Only the config as it is committed writes into experiments/results; with a variant or an override on the command line
@@ -34,16 +36,19 @@ import ml_collections
 from ml_collections import config_flags
 import numpy as np
 import rich.console
+import rich.markup
 import rich.table
 
 from experiments import launch
-from rlcore.training import comparison, compilation, plots, results
+from rlcore.training import comparison, compilation, plots, results, verdicts
 from rlcore.training import sweep as sweep_lib
 from rlcore.training.errors import RunError
 from rlcore.training.progress import Progress, format_count, format_seconds
 from rlcore.training.workdir import RunOptions, prepare_workdir
 
 TABLE = flags.DEFINE_bool("table", False, "Only rebuild the table of the README.")
+JUDGE = flags.DEFINE_bool("judge", False, "Judge the numbers of the result file again, by the rule of today, running "
+                                          "nothing; the numbers stay as they are.")
 RESUME = flags.DEFINE_bool("resume", False, "Keep the runs that a killed reproduction of the same commit finished.")
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -61,6 +66,8 @@ def main(job: launch.Job | None) -> int:
   if job is None:
     raise RunError("which config? give --config=configs/credit/tempo.py, or --table")
   console = launch.console()
+  if JUDGE.value:
+    return judge_again(job, console)
   workdir = prepare_workdir(launch.WORKDIR.value or f"runs/reproduce-{job.full_name}", job.config)
   store = workdir / "lanes"
   if not RESUME.value:
@@ -75,17 +82,43 @@ def main(job: launch.Job | None) -> int:
              "compile_seconds": round(watch.compile_seconds, 1), "config_file": config_file(job),
              "environment": environment}
   result = json.loads(json.dumps(result))  # judged as it will be read
-  judge = getattr(job.module, "verdict", results.default_verdict)
-  verdict, reason = judge(result)
-  if verdict not in results.VERDICTS:
-    raise RunError(f"the verdict {verdict!r} is none of {', '.join(results.VERDICTS)}")
-  result = {"verdict": verdict, "reason": reason} | result
   directory = workdir if job.variant or job.overrides else RESULTS
-  path = directory / f"{job.name}.json"
+  conclude(job, result, directory / f"{job.name}.json", console)
+  return 0
+
+
+def conclude(job: launch.Job, result: Mapping[str, Any], path: pathlib.Path, console: rich.console.Console):
+  """Judges a result, writes its file and its figure, and prints it."""
+  result = verdicts.judge(result, getattr(job.module, "verdict", verdicts.default_rule)) | result
   results.write_result(path, result)
   getattr(job.experiment_module, "figure", plots.plot_result)(result, path.with_suffix(".png"))
   report(console, result)
   console.print(f"{path}\n{path.with_suffix('.png')}", soft_wrap=True)
+
+
+def judge_again(job: launch.Job, console: rich.console.Console) -> int:
+  """Judges the numbers of a result file by the config's rule of today; returns the exit code.
+
+  The file keeps its numbers, its seeds and what it says of the run; only the words of the claim, the intervals and the
+  verdict are new, and `judged_by` says by which commit.
+  """
+  if job.variant or job.overrides:
+    raise RunError("--judge reads the committed result of a config as it stands: give no variant and no override")
+  path = RESULTS / f"{job.name}.json"
+  if not path.exists():
+    raise RunError(f"there is no {path.name} to judge; run the reproduction first")
+  result = results.read_result(path, schemas=(1, results.SCHEMA))
+  claim = dataclasses.asdict(read_protocol(job).claim) | {"seeds": result["claim"]["seeds"]}
+  claim = json.loads(json.dumps(claim))
+  measured = ("metric", "variant", "cost", "kept", "curves")
+  changed = [key for key in measured if (claim[key] or None) != (result["claim"].get(key) or None)]
+  if changed:
+    raise RunError(f"the claim's {', '.join(sorted(changed))} changed since {path.name} was run: run it again")
+  result = {k: x for k, x in result.items() if k not in ("schema", "verdict", "reason", "doubts", "judged")}
+  environment = results.environment()
+  result |= {"claim": claim, "judged_by": {k: environment[k] for k in ("commit", "uncommitted_changes")}}
+  add_differences(claim, result["variants"])
+  conclude(job, json.loads(json.dumps(result)), path, console)
   return 0
 
 
@@ -141,11 +174,16 @@ def run_variants(job: launch.Job, protocol: comparison.Protocol, store: pathlib.
     variants[name] = comparison.run_comparison(pool, protocol, name) | {"config": json.loads(
         config.to_json_best_effort())}
     programs += pool.programs
-  for name, variant in variants.items():
-    whole = {"claim": dataclasses.asdict(protocol.claim), "variants": variants}
-    variant["differences"] = {
-        baseline: results.compare(whole, baseline, variant=name)._asdict() for baseline in protocol.claim.baselines}
+  add_differences(dataclasses.asdict(protocol.claim), variants)
   return {"variants": variants, "programs": programs}
+
+
+def add_differences(claim: Mapping[str, Any], variants: Mapping[str, dict[str, Any]]):
+  """Adds to every variant the paired difference of the method to every baseline, with its interval."""
+  for name, variant in variants.items():
+    whole = {"claim": claim, "variants": variants}
+    variant["differences"] = {
+        baseline: verdicts.compare(whole, baseline, variant=name)._asdict() for baseline in claim["baselines"]}
 
 
 def run_study(job: launch.Job, live: Progress) -> dict[str, Any] | None:
@@ -170,7 +208,7 @@ def report(console: rich.console.Console, result: Mapping[str, Any]):
       table.add_row(name, f"{np.mean(values):.4f}", f"{np.std(values, ddof=1):.4f}" if len(values) > 1 else "-")
     console.print("", table)
   for name, variant in result["variants"].items():
-    judged = name == results.judged_variant(result)
+    judged = name == verdicts.judged_variant(result)
     arms = variant["arms"]
     first = rich.table.Column(f"{name}{' (judged)' if judged else ''}", no_wrap=True)
     table = rich.table.Table(first, *(rich.table.Column(arm, overflow="fold") for arm in arms), box=None,
@@ -182,7 +220,9 @@ def report(console: rich.console.Console, result: Mapping[str, Any]):
     console.print("", table)
     for baseline, x in variant["differences"].items():
       console.print(f"{claim['method']} better than {baseline} by {x['mean']:+.4f} [{x['low']:+.4f}, {x['high']:+.4f}]")
-  console.print(f"\n[bold]{result['verdict']}[/bold]: {result['reason']}", soft_wrap=True)
+  console.print(f"\n[bold]{result['verdict']}[/bold]: {rich.markup.escape(result['reason'])}", soft_wrap=True)
+  if result["doubts"]:
+    console.print(f"could not have told: {rich.markup.escape('; '.join(result['doubts']))}", soft_wrap=True)
   console.print(f"{format_seconds(result['seconds'])} in all, {format_seconds(result['compile_seconds'])} of it "
                 f"compiling {format_count(result['programs'], 'training program')}")
 

@@ -32,7 +32,7 @@ lost as well. Left out are MountainCar, CartPole and HalfCheetah, and data of an
 import ml_collections
 import numpy as np
 
-from rlcore.training import results
+from rlcore.training import results, verdicts
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -97,11 +97,12 @@ CLAIM = results.Claim(
     metric="tail:success",
     method="barfi",
     baselines=("r_p only", "naive sum", "potential shaping"),
-    rule="share of episodes that reach the goal in the last tenth of training at equal episodes: not reproduced if "
-         "with the misleading heuristic BARFI minus the naive sum, paired by seed, is not above 0 by more than 2 "
-         "standard errors, or with the helpful one BARFI is below the true reward alone by more than 0.02; reproduced "
-         "if with the misleading one BARFI has at least 0.95 and the naive sum less than 0.1, and with either BARFI is "
-         "at most 0.02 below the best baseline; else inconclusive",
+    rival="naive sum",
+    rule="share of episodes that reach the goal in the last tenth of training at equal episodes, 95 % intervals: "
+         "with the misleading heuristic BARFI minus the naive sum above 0, BARFI above 0.9 and the naive sum below "
+         "0.1, with the helpful one BARFI minus the true reward alone above -0.02, and with either BARFI minus the "
+         "best baseline above -0.02; not reproduced if the interval of the first is at most 0, or that of the fourth"
+         " at most -0.02; else inconclusive",
     seeds=tuple(range(200, 210)),
     variant="bad",
     also=("mean:success", "last:bias", "last:w_primary", "last:w_aux", "last:discount"),
@@ -109,24 +110,25 @@ CLAIM = results.Claim(
 VARIANTS = {"bad": None, "good": "good"}
 
 
-def verdict(result) -> tuple[str, str]:
-  """Judges by the rule in `CLAIM`; what the learned discount does is told beside it."""
-  values = lambda variant, arm, metric="tail:success": np.array(
-      result["variants"][variant]["arms"][arm]["values"][metric])
+def verdict(result) -> verdicts.Verdict:
+  """Judges by the rule in `CLAIM`; what the learned discount does is reported beside it."""
+  values = lambda variant, arm, metric="tail:success": verdicts.seed_values(
+      result, arm, variant=variant, metric=metric)
   mean = lambda *where: np.mean(values(*where))
-  gain = values("bad", "barfi") - values("bad", "naive sum")
-  above = np.mean(gain) - 2 * np.std(gain, ddof=1) / np.sqrt(len(gain))
-  behind = {name: max(mean(name, arm) for arm in CLAIM.baselines) - mean(name, "barfi") for name in VARIANTS}
-  ends = "; ".join(
-      f"{variant}: " + ", ".join(f"{arm} {mean(variant, arm):.3f}" for arm in (CLAIM.method, *CLAIM.baselines))
-      for variant in VARIANTS)
+  never = -np.inf
+  judged = [
+      verdicts.Quantity("misleading: BARFI - naive sum", values("bad", "barfi") - values("bad", "naive sum")),
+      verdicts.Quantity("misleading: BARFI", values("bad", "barfi"), 0.9, never),
+      verdicts.Quantity("misleading: 0.1 - naive sum", 0.1 - values("bad", "naive sum"), 0.0, never),
+      verdicts.Quantity("helpful: BARFI - true reward", values("good", "barfi") - values("good", "r_p only"), -0.02)]
+  for name, word in (("bad", "misleading"), ("good", "helpful")):
+    best = max(CLAIM.baselines, key=lambda arm, name=name: mean(name, arm))
+    judged.append(verdicts.Quantity(f"{word}: BARFI - {best}, the best", values(name, "barfi") - values(name, best),
+                                    -0.02, never))
   learned = "discount 0.5, learned"
-  told = (f"{ends}; a wrong discount of 0.5 has {mean('bad', 'discount 0.5'):.3f}, learned it grows to "
-          f"{mean('bad', learned, 'last:discount'):.2f} and has {mean('bad', learned):.3f}")
-  if above <= 0 or mean("good", "r_p only") - mean("good", "barfi") > 0.02:
-    return "not reproduced", told
-  good = mean("bad", "barfi") >= 0.95 and mean("bad", "naive sum") < 0.1 and max(behind.values()) <= 0.02
-  return ("reproduced" if good else "inconclusive"), told
+  return verdicts.decide(*judged, also=(
+      f"a wrong discount of 0.5 has {mean('bad', 'discount 0.5'):.3f}, learned it grows to "
+      f"{mean('bad', learned, 'last:discount'):.2f} and has {mean('bad', learned):.3f}"))
 
 
 def sweep(add):

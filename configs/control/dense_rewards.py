@@ -17,18 +17,16 @@ functions are in the library. What differs from the miniature: the learning rate
 that of the last 40 updates, not 20; 1.2 is to be reached by the mean of 5 updates, not 10. All four arms are one
 program, so the sampled values read the scores of their prefixes from the table of all 64: alone they ask 28 times.
 
-What to know of the result. Shapley values reach 1.2 in 0.58 of the updates of the terminal reward, four sampled orders do
-as well as all 64 scores, and the even split does worse than the terminal reward: it is the attribution that helps, not
-the density. All arms chose the largest rate of the grid, at which the terminal reward nearly catches up (1.45 against
-1.48 at the end); a larger one was not tried.
+What to know of the result. Shapley values reach 1.2 in 0.58 of the updates of the terminal reward, four sampled orders
+do as well as all 64 scores, and the even split does worse than the terminal reward: it is the attribution that helps,
+not the density. All arms chose the largest rate of the grid, at which the terminal reward nearly catches up (1.45
+against 1.48 at the end); a larger one was not tried.
 """
-
-import math
 
 import ml_collections
 import numpy as np
 
-from rlcore.training import results
+from rlcore.training import results, verdicts
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -87,36 +85,33 @@ CLAIM = results.Claim(
     metric="mean:reward",
     method="scar",
     baselines=("terminal",),
-    rule="score of the sampled responses, SCAR against the terminal reward, paired by seed: not reproduced if the area "
-         "under its curve is not higher (mean difference minus 2 standard errors at most 0) or the final score (last "
-         "tenth of the updates) is lower by more than 0.05; reproduced if neither is so and SCAR reaches 1.2, 80 % of "
-         "the maximum, in at most 0.7 of the updates; else inconclusive. The uniform split is reported, not judged",
-    seeds=tuple(range(10, 15)),
+    rival="terminal",
+    span=(0.0, 1.5),
+    rule="score of the sampled responses, SCAR against the terminal reward, paired by seed, 95 % intervals: area under "
+         "its curve above 0, final score (last tenth of the updates) above -0.05, and 0.7 of the terminal reward's "
+         "updates to 1.2, 80 % of the maximum, minus SCAR's above 0; not reproduced if the first is at most 0 or the "
+         "second at most -0.05; else inconclusive. The uniform split is reported, not judged",
+    seeds=tuple(range(10, 18)),
     also=("tail:reward", "to1.2:reward", "tail:perfect", "tail:paid", "mean:calls"),
 )
 
 
-def verdict(result) -> tuple[str, str]:
+def verdict(result) -> verdicts.Verdict:
   """Judges by the rule in `CLAIM`."""
-  arms = result["variants"]["default"]["arms"]
-  values = lambda arm, metric: np.array(arms[arm]["values"][metric], float)
+  values = lambda arm, metric: verdicts.seed_values(result, arm, metric=metric)
   mean = lambda arm, metric: float(np.mean(values(arm, metric)))
-  area = values("scar", "mean:reward") - values("terminal", "mean:reward")
-  least = float(area.mean() - 2 * area.std(ddof=1) / math.sqrt(len(area)))
-  final = mean("scar", "tail:reward") - mean("terminal", "tail:reward")
-  share = mean("scar", "to1.2:reward") / mean("terminal", "to1.2:reward")
-  even = results.compare(result, "uniform")
+  updates = "to1.2:reward"
   each = "; ".join(
-      f"{arm} {mean(arm, 'mean:reward'):.3f}, {mean(arm, 'tail:reward'):.2f}, {mean(arm, 'to1.2:reward'):.0f}, "
-      f"{mean(arm, 'mean:calls'):.0f}" for arm in arms)
-  told = (f"area {area.mean():+.3f}, less 2 standard errors {least:+.3f}; final score {final:+.3f}; 1.2 in {share:.2f} "
-          f"of the terminal reward's updates; over the uniform split {even.mean:+.3f} [{even.low:+.3f}, {even.high:+.3f}] "
-          f"(area, final score, updates to 1.2, scores asked for a response: {each})")
-  if not np.isfinite([least, final, share]).all():
-    return "inconclusive", f"a run did not end in a number: {told}"
-  if least <= 0 or final < -0.05:
-    return "not reproduced", told
-  return ("reproduced" if share <= 0.7 else "inconclusive"), told
+      f"{arm} {mean(arm, 'mean:reward'):.3f}, {mean(arm, 'tail:reward'):.2f}, {mean(arm, updates):.0f}, "
+      f"{mean(arm, 'mean:calls'):.0f}" for arm in ARMS)
+  return verdicts.decide(
+      verdicts.Quantity("area, SCAR - terminal", verdicts.difference(result, "terminal")),
+      verdicts.Quantity("final score, SCAR - terminal", verdicts.difference(result, "terminal", metric="tail:reward"),
+                        -0.05),
+      verdicts.Quantity("updates to 1.2, 0.7 terminal - SCAR",
+                        0.7 * values("terminal", updates) - values("scar", updates), 0.0, -np.inf),
+      also=f"over the uniform split {verdicts.shown(verdicts.compare(result, 'uniform'))} (area, final score, updates "
+           f"to 1.2, scores asked for a response: {each})")
 
 
 def sweep(add):

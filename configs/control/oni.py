@@ -42,12 +42,10 @@ is helpful with more than 0.5. Counts are what keeps an agent from farming: 1.00
 with other random numbers of the learner, said the same (extrinsic 0.92, wrong labels 0.27 to 0.39).
 """
 
-import math
-
 import ml_collections
 import numpy as np
 
-from rlcore.training import judging, results
+from rlcore.training import judging, results, verdicts
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -133,37 +131,32 @@ CLAIM = results.Claim(
     metric="tail:success",
     method="ranking",
     baselines=("retrieval", "classification", "all labels", "extrinsic"),
-    rule="chest success of the episodes that end in the last tenth of training: not reproduced if the extrinsic arm "
-         "has 0.5 or more, or the mean of any of retrieval, classification and ranking exceeds it by less than 2 "
-         "standard errors, paired over seeds; reproduced if neither is so, the extrinsic arm has less than 0.2, each "
-         "of the three more than 0.7 and no more than 0.15 less than with all labels from the start, and in the "
-         "farming check counts are worth at least 0.2 of success; else inconclusive. How soon 0.5 is reached is "
-         "reported, not judged",
-    seeds=tuple(range(5)),
+    rival="extrinsic",
+    rule="chest success of the episodes that end in the last tenth of training, 95 % intervals, paired over seeds: "
+         "0.2 minus the extrinsic arm above 0, the worst of retrieval, classification and ranking minus the extrinsic "
+         "arm above 0, that worst above 0.7 and minus all labels from the start above -0.15, and in the farming check "
+         "counts worth more than 0.2 of success; not reproduced if the extrinsic arm is at least 0.5 (0.2 minus it at "
+         "most -0.3) or the second is at most 0; else inconclusive. How soon 0.5 is reached is reported, not judged",
+    seeds=tuple(range(8)),
     also=("mean:success", "to0.5:success", "tail:accuracy", "mean:unannotated_share", "tail:annotated",
           "tail:beside_key", "tail:paid"),
 )
 
 
-def verdict(result) -> tuple[str, str]:
+def verdict(result) -> verdicts.Verdict:
   """Judges by the rule in `CLAIM`."""
-  arms = next(iter(result["variants"].values()))["arms"]
-  values = lambda arm, metric=CLAIM.metric: np.array(arms[arm]["values"][metric], float)
-  mean = {arm: float(values(arm).mean()) for arm in arms}
-  gains = {arm: values(arm) - values("extrinsic") for arm in ONI}
-  least = {arm: float(x.mean() - 2 * x.std(ddof=1) / math.sqrt(len(x))) for arm, x in gains.items()}
-  counts = mean["farming"] - mean["farming, no counts"]
+  values = lambda arm, metric=None: verdicts.seed_values(result, arm, metric=metric)
+  worst, never = np.min([values(arm) for arm in ONI], 0), -np.inf
   half = lambda suffix: ", ".join(f"{arm} {values(arm + suffix, 'to0.5:success').mean():.0f}" for arm in ONI)
-  told = (", ".join(f"{arm} {mean[arm]:.2f}" for arm in ("extrinsic", *ONI, "all labels"))
-          + "; over extrinsic less 2 standard errors " + ", ".join(f"{least[arm]:+.2f}" for arm in ONI)
-          + f"; farming {mean['farming']:.2f} with counts, {mean['farming, no counts']:.2f} without; updates to 0.5: "
-          f"{half('')}, with one wording {half(', one wording')}")
-  if not np.isfinite([*mean.values(), *least.values()]).all():
-    return "inconclusive", f"a run did not end in a number: {told}"
-  if mean["extrinsic"] >= 0.5 or min(least.values()) < 0:
-    return "not reproduced", told
-  high = all(mean[arm] > 0.7 and mean[arm] >= mean["all labels"] - 0.15 for arm in ONI)
-  return ("reproduced" if mean["extrinsic"] < 0.2 and high and counts >= 0.2 else "inconclusive"), told
+  told = (", ".join(f"{arm} {values(arm).mean():.2f}" for arm in ("extrinsic", *ONI, "all labels"))
+          + f"; updates to 0.5: {half('')}, with one wording {half(', one wording')}")
+  return verdicts.decide(
+      verdicts.Quantity("0.2 - extrinsic", 0.2 - values("extrinsic"), 0.0, -0.3),
+      verdicts.Quantity("worst of three - extrinsic", worst - values("extrinsic")),
+      verdicts.Quantity("worst of three", worst, 0.7, never),
+      verdicts.Quantity("worst of three - all labels", worst - values("all labels"), -0.15, never),
+      verdicts.Quantity("farming, with counts - without", values("farming") - values("farming, no counts"), 0.2, never),
+      also=told)
 
 
 def sweep(add):

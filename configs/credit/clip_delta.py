@@ -20,7 +20,7 @@ make proofs three times as long. Nearly all arms chose the largest rate of the g
 
 import ml_collections
 
-from rlcore.training import results
+from rlcore.training import results, verdicts
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -88,24 +88,19 @@ CLAIM = results.Claim(
     metric="mean:success",
     method="clip_delta",
     baselines=("success",),
-    rule="alpha 1, 95 % bootstrap intervals, paired by seed: reproduced if the end success of success-only minus that "
-         "of the raw process reward lies above 0.1 and the area of Clip-Delta minus success-only above -0.02; not "
-         "reproduced if the mean of the former is at most 0 or the interval of the latter lies below -0.02; else "
-         "inconclusive",
+    rival="success",
+    rule="alpha 1, 95 % intervals, paired by seed: the end success of success-only minus that of the raw process "
+         "reward above 0.1, and the area of Clip-Delta minus success-only above -0.02; not reproduced if the former "
+         "lies at or below 0 or the latter at or below -0.02; else inconclusive",
     margin=-0.02,
     seeds=tuple(range(8)),
     also=("tail:success", "tail:episode_length", "tail:restate", "tail:unfinished", "tail:process_return"),
 )
 
 
-def verdict(result) -> tuple[str, str]:
+def verdict(result) -> verdicts.Verdict:
   """Judges by the rule in `CLAIM`: the harm of the raw process reward, and that Clip-Delta does none."""
-  harm = results.compare(result, "prm", method="success", metric="tail:success")
-  area = results.compare(result, "success")
-  told = (f"the raw process reward costs {harm.mean:+.3f} [{harm.low:+.3f}, {harm.high:+.3f}] of end success; area of "
-          f"Clip-Delta minus success only {area.mean:+.3f} [{area.low:+.3f}, {area.high:+.3f}]")
-  if harm.mean <= 0 or area.high < CLAIM.margin:
-    return "not reproduced", told
-  if harm.low > 0.1 and area.low > CLAIM.margin:
-    return "reproduced", told
-  return "inconclusive", told
+  harm = verdicts.difference(result, "prm", method="success", metric="tail:success")
+  return verdicts.decide(
+      verdicts.Quantity("end success, success only - raw process reward", harm, 0.1, 0.0),
+      verdicts.Quantity("area, Clip-Delta - success only", verdicts.difference(result, "success"), CLAIM.margin))

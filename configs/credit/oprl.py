@@ -24,9 +24,8 @@ of the means.
 """
 
 import ml_collections
-import numpy as np
 
-from rlcore.training import results
+from rlcore.training import results, verdicts
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -71,7 +70,7 @@ ARMS = {
     "rloo_judged": _OPRL | dict(alpha=0.0, judge_noise=0.3),
     "oprl_judged": _OPRL | dict(judge_noise=0.3),
 }
-TUNE = dict(grid={"lr": (1e-3, 3e-3, 1e-2)}, seeds=(100, 101))
+TUNE = dict(grid={"lr": (1e-3, 3e-3, 1e-2, 3e-2)}, seeds=(100, 101, 102, 103))
 CLAIM = results.Claim(
     paper="OPRL",
     arxiv="2509.19199",
@@ -80,24 +79,19 @@ CLAIM = results.Claim(
     metric="mean:success",
     method="oprl",
     baselines=("rloo", "shuffled"),
-    rule="the 95 % bootstrap intervals of the paired differences in area under the success curve to RLOO and to the "
-         "shuffled control both lie above 0; not reproduced if the mean of either is at most 0; else inconclusive",
+    rival="rloo",
+    rule="the 95 % intervals of the paired differences in area under the success curve to RLOO and to the shuffled "
+         "control both lie above 0; not reproduced if either lies at or below 0; else inconclusive",
     seeds=tuple(range(10)),
     also=("to0.7:success", "tail:success", "mean:credit_rank", "tail:credit_rank", "mean:score_rank"),
 )
 
 
-def verdict(result) -> tuple[str, str]:
-  """Judges by the rule in `CLAIM`; the other arms are told beside it."""
-  gains = {arm: results.compare(result, arm) for arm in ("rloo", "shuffled")}
-  arms = result["variants"][results.judged_variant(result)]["arms"]
-  tell = lambda x: f"{x.mean:+.3f} [{x.low:+.3f}, {x.high:+.3f}]"
-  told = "area under the success curve " + ", ".join(f"{tell(x)} over {arm}" for arm, x in gains.items())
-  told += "".join(
-      f"; {arm} {tell(results.compare(result, 'rloo', method=arm))} over rloo" for arm in ("mean", "pointwise"))
-  told += f"; with a noisy judge {tell(results.compare(result, 'rloo_judged', method='oprl_judged'))}"
-  told += f"; rank correlation with the true credit {np.mean(arms['oprl']['values']['mean:credit_rank']):+.2f}"
-  enough = len(result["claim"]["seeds"]) >= results.FEWEST_SEEDS
-  if enough and all(x.low > 0 for x in gains.values()):
-    return "reproduced", told
-  return ("not reproduced" if any(x.mean <= 0 for x in gains.values()) else "inconclusive"), told
+def verdict(result) -> verdicts.Verdict:
+  """Judges by the rule in `CLAIM`; the other arms are reported beside it."""
+  over = lambda arm, baseline: verdicts.shown(verdicts.compare(result, baseline, method=arm))
+  rank = verdicts.seed_values(result, "oprl", metric="mean:credit_rank").mean()
+  return verdicts.decide(
+      *(verdicts.Quantity(f"area, OPRL - {arm}", verdicts.difference(result, arm)) for arm in CLAIM.baselines),
+      also=f"mean {over('mean', 'rloo')} and pointwise {over('pointwise', 'rloo')} over rloo; with a noisy judge "
+           f"{over('oprl_judged', 'rloo_judged')}; rank correlation with the true credit {rank:+.2f}")

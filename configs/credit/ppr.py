@@ -25,9 +25,8 @@ and the return of ReNorm follows the outcome less closely (correlation 0.86 for 
 """
 
 import ml_collections
-import numpy as np
 
-from rlcore.training import judging, results
+from rlcore.training import judging, results, verdicts
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -86,23 +85,18 @@ CLAIM = results.Claim(
     metric="tail:success",
     method="renorm",
     baselines=("add", "outcome", "multiply"),
-    rule="final exact match: mean of the last 30 of 300 updates; area: mean of all. Reproduced if final exact match of "
-         "renorm - add and area of renorm - outcome are above 0 with their whole paired 95 % bootstrap intervals; not "
-         "reproduced if either mean is at most 0; else inconclusive",
+    rival="outcome",
+    rule="final exact match: mean of the last 30 of 300 updates; area: mean of all. The paired 95 % intervals of "
+         "final exact match of renorm - add and of area of renorm - outcome both lie above 0; not reproduced if "
+         "either lies at or below 0; else inconclusive",
     seeds=tuple(range(8)),
     variant="lambda_0.95",
     also=("mean:success", "tail:process_score", "tail:episode_length", "tail:correlation"),
 )
 
 
-def verdict(result) -> tuple[str, str]:
+def verdict(result) -> verdicts.Verdict:
   """Judges by the rule in `CLAIM`."""
-  final = results.compare(result, "add")
-  area = results.compare(result, "outcome", metric="mean:success")
-  told = (f"final exact match - add {final.mean:+.3f} [{final.low:+.3f}, {final.high:+.3f}], area - outcome "
-          f"{area.mean:+.3f} [{area.low:+.3f}, {area.high:+.3f}]")
-  if not np.isfinite([*final, *area]).all():
-    return "inconclusive", f"a run did not end in a number: {told}"
-  if final.mean <= 0 or area.mean <= 0:
-    return "not reproduced", told
-  return ("reproduced" if final.low > 0 and area.low > 0 else "inconclusive"), told
+  return verdicts.decide(
+      verdicts.Quantity("final exact match, renorm - add", verdicts.difference(result, "add")),
+      verdicts.Quantity("area, renorm - outcome", verdicts.difference(result, "outcome", metric="mean:success")))

@@ -32,7 +32,7 @@ largest rate of the grid.
 import ml_collections
 import numpy as np
 
-from rlcore.training import results
+from rlcore.training import results, verdicts
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -109,28 +109,25 @@ CLAIM = results.Claim(
     metric="mean:success",
     method="spa",
     baselines=("terminal",),
-    rule="area under the success curve of 150 updates, SPA (alpha 1, beta 0.5) minus PPO on the terminal reward with a "
-         "critic pre-trained on the same exploration, paired by seed: reproduced if the 95 % bootstrap interval lies "
-         "above 0, not reproduced if the mean is at most 0, else inconclusive",
+    rival="terminal",
+    rule="area under the success curve of 150 updates, SPA (alpha 1, beta 0.5) minus PPO on the terminal reward with"
+         " a critic pre-trained on the same exploration, paired by seed: reproduced if the 95 % interval lies above "
+         "0, not reproduced if it lies at or below 0, else inconclusive",
     seeds=tuple(range(8)),
     also=("tail:success", "tail:grounded", "tail:episode_length", "tail:residual", "last:eval/long/attribution",
           "last:eval/brief/attribution", "last:eval/long/mse", "last:eval/brief/mse", "last:eval/outcome_variance"),
 )
 
 
-def verdict(result) -> tuple[str, str]:
+def verdict(result) -> verdicts.Verdict:
   """Judges by the rule in `CLAIM`."""
-  area = results.compare(result, "terminal")
-  arms = result["variants"]["default"]["arms"]
-  mean = lambda arm, metric: np.mean(arms[arm]["values"][metric])
+  mean = lambda arm, metric: np.mean(verdicts.seed_values(result, arm, metric=metric))
   ends = lambda arm: (f"{mean(arm, 'tail:grounded'):.0%} grounded actions in "
                       f"{mean(arm, 'tail:episode_length'):.1f} steps")
-  told = (f"area {area.mean:+.3f} [{area.low:+.3f}, {area.high:+.3f}]; at the end SPA has {ends('spa')}, the terminal "
-          f"reward {ends('terminal')}; correlation of contributions with true progress "
-          f"{mean('spa', 'last:eval/long/attribution'):.2f}")
-  if area.mean <= 0:
-    return "not reproduced", told
-  return ("reproduced" if area.low > 0 else "inconclusive"), told
+  return verdicts.decide(
+      verdicts.Quantity("area, SPA - terminal", verdicts.difference(result, "terminal")),
+      also=f"at the end SPA has {ends('spa')}, the terminal reward {ends('terminal')}; correlation of contributions "
+           f"with true progress {mean('spa', 'last:eval/long/attribution'):.2f}")
 
 
 def sweep(add):

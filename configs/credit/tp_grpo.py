@@ -21,7 +21,7 @@ is judged by its final answer after any number of reflections, may not have this
 
 import ml_collections
 
-from rlcore.training import judging, results
+from rlcore.training import judging, results, verdicts
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -75,20 +75,18 @@ CLAIM = results.Claim(
     metric="mean:success",
     method="tp_grpo",
     baselines=("grpo",),
-    rule="the 95 % bootstrap interval of the paired difference in area under the success curve lies above 0; not "
-         "reproduced if the mean difference is at most 0; else inconclusive",
+    rival="grpo",
+    rule="the 95 % interval of the paired difference in area under the success curve lies above 0; not reproduced if"
+         " it lies at or below 0; else inconclusive",
     seeds=tuple(range(8)),
     also=("to0.6:success", "tail:success", "first:success", "tail:pops", "first:pops", "first:variance/merged",
           "first:variance/unmerged", "first:label_correlation/merged", "first:label_correlation/unmerged"),
 )
 
 
-def verdict(result) -> tuple[str, str]:
-  """Judges by the rule in `CLAIM`; the other arms are told beside it."""
-  gain = results.compare(result, "grpo")
-  side = {arm: results.compare(result, "grpo", method=arm) for arm in ARMS if arm not in ("grpo", "tp_grpo")}
-  told = f"area under the success curve {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over GRPO; " + ", ".join(
-      f"{arm} {x.mean:+.3f} [{x.low:+.3f}, {x.high:+.3f}]" for arm, x in side.items())
-  if len(result["claim"]["seeds"]) >= results.FEWEST_SEEDS and gain.low > 0:
-    return "reproduced", told
-  return ("not reproduced" if gain.mean <= 0 else "inconclusive"), told
+def verdict(result) -> verdicts.Verdict:
+  """Judges by the rule in `CLAIM`; the other arms are reported beside it."""
+  side = {arm: verdicts.compare(result, "grpo", method=arm) for arm in ARMS if arm not in ("grpo", "tp_grpo")}
+  return verdicts.decide(
+      verdicts.Quantity("area, TP-GRPO - GRPO", verdicts.difference(result, "grpo")),
+      also="area - grpo of " + ", ".join(f"{arm} {verdicts.shown(x)}" for arm, x in side.items()))

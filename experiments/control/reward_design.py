@@ -12,7 +12,6 @@ from typing import Any
 from flax import struct
 import jax
 import jax.numpy as jnp
-from matplotlib.figure import Figure
 import ml_collections
 import numpy as np
 
@@ -130,8 +129,8 @@ def learn_policy(state: State, *, i: Array, config: ml_collections.ConfigDict) -
 
 def figure(result: Mapping[str, Any], path: pathlib.Path):
   """Draws the arms on the chain, without distractor and with it, and how long Q-learning takes on the line."""
-  picture = Figure(figsize=(13.5, 4.2), layout="constrained")
-  *panels, last = picture.subplots(1, len(result["variants"]) + 1)
+  picture, room = plots.result_figure(result, width=13.5, height=4.2)
+  *panels, last = room.subplots(1, len(result["variants"]) + 1)
   for axes, (name, variant) in zip(panels, result["variants"].items(), strict=True):
     curves = {arm: np.array(entry["curve"]["seeds"]) for arm, entry in variant["arms"].items()}
     episodes = variant["config"]["episodes"] * next(iter(variant["arms"].values()))["curve"]["stride"]
@@ -151,5 +150,4 @@ def figure(result: Mapping[str, Any], path: pathlib.Path):
   last.set_title("line: episodes until Q-learning is right", fontsize=10, loc="left", fontweight="bold")
   last.set_xlabel("episodes, of each seed and their median", fontsize=8, color="0.35")
   last.grid(True, axis="x", color="0.92")
-  picture.suptitle(f"{result['claim']['paper']}: {result['verdict']}", fontsize=12, fontweight="bold")
   picture.savefig(path, dpi=110)

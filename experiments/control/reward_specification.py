@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from matplotlib.figure import Figure
 import ml_collections
 import numpy as np
 
@@ -94,8 +93,8 @@ def figure(result: Mapping[str, Any], path: pathlib.Path):
   arms, config, method = variant["arms"], variant["config"], result["claim"]["method"]
   steps = lambda curve: config["num_worlds"] * config["num_steps"] * curve["stride"] * (
       1 + np.arange(len(curve["seeds"][0])))
-  picture = Figure(figsize=(13.5, 8), layout="constrained")
-  (first, second), (third, last) = picture.subplots(2, 2)
+  picture, room = plots.result_figure(result, width=13.5, height=8)
+  (first, second), (third, last) = room.subplots(2, 2)
   panels = ((first, "window/success", "success"), (second, "window/rules", "share of the four rules satisfied"))
   for axes, key, title in panels:
     curves = {arm: entry["curves"][key] for arm, entry in arms.items()}
@@ -122,5 +121,4 @@ def figure(result: Mapping[str, Any], path: pathlib.Path):
   last.set_xlabel("success", fontsize=8, color="0.35")
   last.set_ylabel("share of rules satisfied, slightly scattered", fontsize=8, color="0.35")
   last.legend(fontsize=8, frameon=False)
-  picture.suptitle(f"{result['claim']['paper']}: {result['verdict']}", fontsize=12, fontweight="bold")
   picture.savefig(path, dpi=110)

@@ -13,7 +13,6 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 import ml_collections
 import numpy as np
@@ -212,8 +211,8 @@ def figure(result: Mapping[str, Any], path: pathlib.Path):
   """Draws, for each number of demonstrations, progress and divergence against the episodes of the learner."""
   arms = result["variants"]["default"]["arms"]
   counts = list(dict.fromkeys(name.split(", ")[1] for name in arms))
-  picture = Figure(figsize=(4.3 * len(counts), 7.6), layout="constrained")
-  panels = picture.subplots(2, len(counts), sharex=True, sharey="row", squeeze=False)
+  picture, room = plots.result_figure(result, width=4.3 * len(counts), height=7.6)
+  panels = room.subplots(2, len(counts), sharex=True, sharey="row", squeeze=False)
   for i, count in enumerate(counts):
     own = {", ".join(name.split(", ")[::2]): entry for name, entry in arms.items() if name.split(", ")[1] == count}
     title = f"{count} demonstration{'s' * (count != '1')}"
@@ -228,7 +227,6 @@ def figure(result: Mapping[str, Any], path: pathlib.Path):
       if i or axes is panels[1, 0]:
         axes.get_legend().remove()
   panels[1, 0].set_yticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
-  picture.suptitle(f"{result['claim']['paper']}: {result['verdict']}", fontsize=12, fontweight="bold")
   picture.savefig(path, dpi=110)
 
 

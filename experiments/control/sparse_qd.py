@@ -10,7 +10,6 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-from matplotlib.figure import Figure
 import ml_collections
 import numpy as np
 import optax
@@ -98,7 +97,7 @@ def measure(tally: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def figure(result: Mapping, path: str | pathlib.Path):
-  """Draws the curves over evaluations, the paired differences, and for each arm the square with where it ended up.
+  """Draws the curves over evaluations, and for each arm the square with where it ended up.
 
   Args:
     result: as in its file.
@@ -106,9 +105,9 @@ def figure(result: Mapping, path: str | pathlib.Path):
   """
   claim, variant, task = result["claim"], result["variants"]["default"], walled_square.square_task()
   arms = variant["arms"]
-  canvas = Figure(figsize=(15, 7.4), layout="constrained")
-  top, bottom = canvas.subfigures(2, 1, height_ratios=(1.25, 1))
-  *panels, last = top.subplots(1, 4)
+  canvas, room = plots.result_figure(result, width=15, height=7.4)
+  top, bottom = room.subfigures(2, 1, height_ratios=(1.25, 1))
+  panels = top.subplots(1, 3)
   titles = {"best_a": "best reward in A", "best_b": "best reward in B", "coverage": "coverage"}
   for axes, (key, title) in zip(panels, titles.items(), strict=True):
     curves = {arm: np.array(entry["curves"][key]["seeds"]) for arm, entry in arms.items()}
@@ -117,17 +116,9 @@ def figure(result: Mapping, path: str | pathlib.Path):
     axes.locator_params("x", nbins=5)
     if axes is not panels[0]:
       axes.get_legend().remove()
-  values = lambda arm: np.array(arms[arm]["values"][claim["metric"]])
-  name = f"{claim['method']} - {claim['baselines'][0]}"
-  interval = variant["differences"][claim["baselines"][0]]
-  plots.plot_differences(
-      last, claim["seeds"], {name: values(claim["method"]) - values(claim["baselines"][0])},
-      {name: tuple(interval[key] for key in ("mean", "low", "high"))}, title="paired difference of the best reward",
-      y_label="mean of A and B, above 0: better")
   for axes, (arm, entry) in zip(bottom.subplots(1, len(arms)), arms.items(), strict=True):
     pictures.draw_plane(axes, heat=np.array(entry["kept"]["eval/visits"])[-1].T, walls=walled_square.walls(),
                         discs=zip(task.centres, (task.radius,) * 2, strict=True))
     axes.set_title(f"{arm}: coverage {np.mean(entry['values']['last:coverage']):.2f}", fontsize=9, loc="left")
   bottom.suptitle(f"where the episodes of seed {claim['seeds'][0]} ended (dark: often)", fontsize=9)
-  canvas.suptitle(f"{claim['paper']}: {result['verdict']}", fontsize=12, fontweight="bold")
   canvas.savefig(path, dpi=110)

@@ -12,12 +12,11 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-from matplotlib.figure import Figure
 import ml_collections
 import numpy as np
 
 from rlcore import advantages, models, policies, tasks
-from rlcore.training import diffusion, plots, results
+from rlcore.training import diffusion, plots, verdicts
 from rlcore.training import state as state_lib
 from rlcore.training.errors import RunError
 from rlcore.types import DenoisingTask, Experiment
@@ -76,14 +75,14 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
 
 def figure(result: Mapping, path: str | pathlib.Path):
   """Draws the reward against network evaluations and updates, and samples before and after of the first seed."""
-  claim, variant = result["claim"], result["variants"][results.judged_variant(result)]
+  claim, variant = result["claim"], result["variants"][verdicts.judged_variant(result)]
   arms = variant["arms"]
   curves = {name: np.array(arm["curve"]["seeds"]) for name, arm in arms.items()}
   costs = {name: np.array(arm["curve"]["cost"]).mean(0) / 1000 for name, arm in arms.items()}
   baseline, method = (arms[name] for name in (claim["baselines"][0], claim["method"]))
   draw, height = (_draw_points, 3.2) if len(baseline["kept"]["eval/samples"][0][0][0]) == 2 else (_draw_images, 1.9)
-  picture = Figure(figsize=(10, 3.2 + height), layout="constrained")
-  top, bottom = picture.subfigures(2, 1, height_ratios=(3.2, height))
+  picture, room = plots.result_figure(result, width=10, height=3.2 + height)
+  top, bottom = room.subfigures(2, 1, height_ratios=(3.2, height))
   left, right = top.subplots(1, 2, sharey=True)
   plots.plot_arms(left, curves, title="reward of fresh samples against cost", y_label="reward", costs=costs,
                   x_label="thousand network evaluations for one tree (or 16 chains)")
@@ -101,7 +100,6 @@ def figure(result: Mapping, path: str | pathlib.Path):
     numbers = (f"{key.removeprefix('eval/').replace('_', ' ')} {x[when]:.2f}" for key, x in arm["kept"].items()
                if key != "eval/samples")
     axes.set_title(f"{title}: {', '.join(numbers)}", fontsize=8, loc="left", fontweight="bold")
-  picture.suptitle(f"{claim['paper']}: {result['verdict']}", fontsize=12, fontweight="bold")
   picture.savefig(path, dpi=110)
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 import pathlib
+import textwrap
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import TwoSlopeNorm
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 import numpy as np
 
@@ -15,6 +16,7 @@ from rlcore.training.metrics import History
 
 COLOURS = ("#1f6fb4", "#d9622b", "#2a8f5b", "#8a5bb0", "#b8923a", "#5d6b78")
 FEW_ARMS = 4
+MOST_ARMS = 6  # in one panel
 UNITS = {
     "success": "share of responses", "reward": "mean of responses", "informative_groups": "share of groups",
     "tokens": "tokens / update", "response_length": "tokens / response", "sampled_nll": "nats / token",
@@ -164,31 +166,49 @@ def plot_arms(axes: Axes, curves: Mapping[str, np.ndarray], *, title: str, y_lab
   axes.set_xlabel(x_label, fontsize=8, color="0.35")
 
 
-def plot_differences(axes: Axes, seeds: Sequence[int], differences: Mapping[str, np.ndarray],
-                     intervals: Mapping[str, tuple[float, float, float]], *, title: str, y_label: str = ""):
-  """Draws the paired difference of each seed and, beside them, the mean with its interval.
+def plot_judged(axes: Axes, name: str, quantity: Mapping):
+  """Draws a quantity that a rule looked at: every seed, the mean with its interval, and the threshold.
 
   Args:
     axes: where to draw.
-    seeds: seeds `[N]`.
-    differences: of each comparison `[N]`, method minus baseline.
-    intervals: of each comparison the mean and the ends of its interval.
-    title: title of the panel.
-    y_label: what is measured.
+    name: what the quantity is.
+    quantity: its entry in a result file.
   """
-  axes.axhline(0, color="0.3", linewidth=1)
-  positions = np.arange(len(seeds))
-  for i, ((name, values), colour) in enumerate(zip(differences.items(), COLOURS[1:] * len(differences), strict=False)):
-    shift = 0.15 * i
-    mean, low, high = intervals[name]
-    axes.vlines(positions + shift, 0, values, color=colour, alpha=0.35, linewidth=2)
-    axes.plot(positions + shift, values, "o", color=colour, markersize=5, label=name)
-    axes.errorbar(len(seeds) + 0.3 + shift, mean, [[mean - low], [high - mean]], fmt="D", color=colour, capsize=4,
-                  markersize=6)
-  axes.legend(fontsize=8, frameon=False)
-  _tidy(axes, title, y_label)
-  axes.set_xticks([*positions, len(seeds) + 0.3], [*map(str, seeds), "mean,\n95 %"])
-  axes.set_xlabel("seed", fontsize=8, color="0.35")
+  values = np.array(quantity["values"], float)
+  order = np.argsort(values)
+  axes.axvline(quantity["above"], color="0.3", linewidth=1, linestyle=":" if quantity["above"] else "-")
+  axes.plot(values[order], np.linspace(0.25, 0.75, len(values)), "o", color=COLOURS[0], markersize=4, alpha=0.6)
+  mean, low, high = (quantity[key] for key in ("mean", "low", "high"))
+  if np.isfinite([low, high]).all():
+    axes.errorbar(mean, 0.08, xerr=[[mean - low], [high - mean]], fmt="D", color=COLOURS[1], capsize=4, markersize=5)
+  _tidy(axes, "\n".join(textwrap.wrap(f"judged: {name}", 40)))
+  axes.set(ylim=(0, 1), yticks=())
+  axes.set_xlabel(f"{mean:.3f} [{low:.3f}, {high:.3f}], must lie above {quantity['above']:g}", fontsize=8, color="0.35")
+
+
+def result_figure(result: Mapping, *, width: float, height: float) -> tuple[Figure, SubFigure]:
+  """Makes the figure of a result: its heading, room for its curves, and below them all that the rule judged.
+
+  Args:
+    result: as in its file.
+    width: of the figure in inches, at least.
+    height: of the room in inches.
+
+  Returns:
+    The figure and the room.
+  """
+  judged = result["judged"]
+  columns = min(len(judged), 4) or 1
+  rows = -(-len(judged) // columns)
+  figure = Figure(figsize=(max(width, 3.4 * columns), height + 2.3 * rows), layout="constrained")
+  top, bottom = figure.subfigures(2, 1, height_ratios=(height, 2.3 * max(rows, 0.01)))
+  places = list(bottom.subplots(max(rows, 1), columns, squeeze=False).flat)
+  for axes, (name, quantity) in zip(places, judged.items(), strict=False):
+    plot_judged(axes, name, quantity)
+  for axes in places[len(judged):]:
+    axes.set_visible(False)
+  figure.suptitle(f"{result['claim']['paper']} (arXiv:{result['claim']['arxiv']})", fontsize=12, fontweight="bold")
+  return figure, top
 
 
 def _tree_order(nodes: np.ndarray, lengths: Sequence[int]) -> list[int]:
@@ -275,41 +295,32 @@ def _draw_column(axes, t, edges, order, lengths, pieces, nodes, colour):
 
 
 def plot_result(result: Mapping, path: str | pathlib.Path):
-  """Draws a result file: for each variant the curves of the arms and the paired differences of the seeds.
+  """Draws a result file: the curves of every variant's arms, and below them the quantities that the rule judged.
+
+  A panel shows at most `MOST_ARMS` arms, those that are compared first.
 
   Args:
     result: as in its file.
     path: the picture to write.
   """
-  claim, variants = result["claim"], result["variants"]
-  count = max(len(variant["arms"]) for variant in variants.values())
-  height = 3.3 if count <= FEW_ARMS else 3.6 + 0.09 * count  # the legend of many arms stands below the curves
-  figure = Figure(figsize=(9.5, height * len(variants)), layout="constrained")
-  for (name, variant), (left, right) in zip(variants.items(), figure.subplots(len(variants), 2, squeeze=False),
-                                            strict=True):
-    draw_variant(left, right, claim, name, variant)
-  figure.suptitle(f"{claim['paper']}: {result['verdict']}", fontsize=12, fontweight="bold")
+  claim = result["claim"]
+  compared = (claim["method"], *claim["baselines"])
+  panels = []
+  for name, variant in result["variants"].items():
+    arms = [*compared, *(arm for arm in variant["arms"] if arm not in compared)]
+    panels += [(name, variant, arms[i:i + MOST_ARMS]) for i in range(0, len(arms), MOST_ARMS)]
+  columns = min(len(panels), 2)
+  rows, most = -(-len(panels) // columns), max(len(arms) for *_, arms in panels)
+  height = 3.3 if most <= FEW_ARMS else 3.6 + 0.12 * most  # the legend of many arms stands below the curves
+  figure, top = result_figure(result, width=max(4.9 * columns, 6.5), height=height * rows)
+  places = iter(top.subplots(rows, columns, squeeze=False).flat)
+  for axes, (name, variant, arms) in zip(places, panels, strict=False):
+    curves = {arm: variant["arms"][arm]["curve"] for arm in arms}
+    rate = lambda arm, variant=variant: [f"lr {x:g}" for k, x in variant["arms"][arm]["settings"].items() if k == "lr"]
+    first = curves[arms[0]]
+    plot_arms(axes, {", ".join([arm, *rate(arm)]): np.array(curve["seeds"]) for arm, curve in curves.items()},
+              title=first["key"] + (f", {name.replace('_', ' ')}" if name != "default" else "")
+              + (", further arms" if claim["method"] not in arms else ""), y_label=first["key"], stride=first["stride"])
+  for axes in places:
+    axes.set_visible(False)
   figure.savefig(path, dpi=110)
-
-
-def draw_variant(left: Axes, right: Axes, claim: Mapping, name: str, variant: Mapping):
-  """Draws the curves of a variant's arms on the left and the paired differences on the right.
-
-  Args:
-    left: axes of the curves.
-    right: axes of the differences.
-    claim: the claim, as in a result file.
-    name: of the variant.
-    variant: its entry in the result file.
-  """
-  arms = variant["arms"]
-  curve = arms[claim["method"]]["curve"]
-  label = lambda arm: ", ".join([arm] + [f"{k} {v:g}" for k, v in arms[arm]["settings"].items() if k == "lr"])
-  plot_arms(left, {label(arm): np.array(entry["curve"]["seeds"]) for arm, entry in arms.items()}, title=name,
-            y_label=curve["key"], first_step=1, stride=curve["stride"])
-  values = lambda arm: np.array(arms[arm]["values"][claim["metric"]])
-  sign = 1 if claim["higher_is_better"] else -1
-  differences = {f"{claim['method']} - {b}": sign * (values(claim["method"]) - values(b)) for b in claim["baselines"]}
-  intervals = {f"{claim['method']} - {b}": (x["mean"], x["low"], x["high"]) for b, x in variant["differences"].items()}
-  plot_differences(right, claim["seeds"], differences, intervals, title=f"paired difference of {claim['metric']}",
-                   y_label="above 0: better")

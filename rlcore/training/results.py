@@ -1,9 +1,9 @@
-"""What a comparison came to: claims, intervals, verdicts, result files, and the table in the README.
+"""What a comparison came to: claims, result files, and the table in the README; `verdicts` judges.
 
 A result file is written by `experiments.reproduce` and never by hand. Its verdict follows from the numbers in it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 import dataclasses
 import importlib.metadata
 import json
@@ -12,17 +12,16 @@ import pathlib
 import platform
 import re
 import subprocess
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
+from rlcore.training import verdicts
 from rlcore.training.errors import RunError
 
-SCHEMA = 1
-VERDICTS = ("reproduced", "not reproduced", "inconclusive")
+SCHEMA = 2
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-FEWEST_SEEDS = 3
 
 _REDUCTIONS = {
     "mean": lambda x: np.mean(x, -1),
@@ -47,9 +46,16 @@ class Claim:
       and "to0.6" for any level: updates until the running mean of 5 reaches it, all of them if it never does.
     method: the arm that the paper proposes.
     baselines: the arms it is compared with; the claim must hold against each.
+    rival: which of the baselines (or of `rival_metrics`) the paper itself compares with; without it nothing can be
+      reproduced.
+    rival_metrics: metrics of the method's own runs that say what a rival has in the same worlds.
     rule: the rule of the verdict in words.
     margin: how much better the method must be.
-    seeds: the seeds of the verdict; none of them may have been used for tuning.
+    seeds: the seeds of the verdict, at least `verdicts.FEWEST_SEEDS`; none of them may have been used for tuning.
+    span: floor and ceiling of the metric; the strongest rival must lie between 10 and 90 % of it. None where the
+      metric has no bounds.
+    doubts: what is known beforehand to keep this comparison from telling, each in one sentence; any makes it
+      inconclusive.
     higher_is_better: False where the metric is a cost.
     variant: the variant that is judged, the first by default.
     also: further metrics to report, written like `metric`.
@@ -65,23 +71,19 @@ class Claim:
   metric: str
   method: str
   baselines: tuple[str, ...]
-  rule: str = "the 95 % bootstrap interval of the paired difference lies above the margin"
+  rival: str | None = None
+  rival_metrics: tuple[str, ...] = ()
+  rule: str = "the 95 % interval of the paired difference lies above the margin"
   margin: float = 0.0
   seeds: tuple[int, ...] = tuple(range(8))
   higher_is_better: bool = True
+  span: tuple[float, float] | None = (0.0, 1.0)
+  doubts: tuple[str, ...] = ()
   variant: str | None = None
   also: tuple[str, ...] = ()
   cost: str = ""
   kept: tuple[str, ...] = ()
   curves: tuple[str, ...] = ()
-
-
-class Interval(NamedTuple):
-  """A mean with the ends of its interval."""
-
-  mean: float
-  low: float
-  high: float
 
 
 def check_metric(metric: str, keys: Collection[str] | None = None):
@@ -130,113 +132,6 @@ def _updates_to(level: float, values: np.ndarray, window: int = 5) -> np.ndarray
   return np.where(reached.any(-1), reached.argmax(-1) + 1, values.shape[-1]).astype(float)
 
 
-def paired_bootstrap(method: Sequence[float], baseline: Sequence[float], *, level: float = 0.95,
-                     resamples: int = 10_000, seed: int = 0) -> Interval:
-  """Estimates the mean paired difference and its percentile bootstrap interval.
-
-  Args:
-    method: `[N]`, one number a seed.
-    baseline: `[N]`, of the same seeds in the same order.
-    level: probability that the interval should cover.
-    resamples: draws of N pairs with replacement.
-    seed: of the draws, so that the same numbers always give the same interval.
-
-  Returns:
-    Mean of `method - baseline` with its interval; NaN where a number is not finite.
-
-  Raises:
-    ValueError: if the lengths differ or are 0.
-  """
-  differences = np.asarray(method, np.float64) - _same_length(method, baseline)
-  picks = np.random.default_rng(seed).integers(0, len(differences), (resamples, len(differences)))
-  means = differences[picks].mean(1)
-  low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-  return Interval(float(differences.mean()), float(low), float(high))
-
-
-def _same_length(method: Sequence[float], baseline: Sequence[float]) -> np.ndarray:
-  if len(method) != len(baseline) or not len(method):
-    raise ValueError(f"a paired comparison needs as many numbers on both sides, not {len(method)} and {len(baseline)}")
-  return np.asarray(baseline, np.float64)
-
-
-def compare(result: Mapping[str, Any], baseline: str, *, variant: str | None = None, method: str | None = None,
-            metric: str | None = None) -> Interval:
-  """Compares two arms of a result, seed by seed.
-
-  Args:
-    result: a result, as in its file.
-    baseline: name of the arm to subtract.
-    variant: which variant, the judged one by default.
-    method: the other arm, the claim's method by default.
-    metric: which metric, the claim's by default.
-
-  Returns:
-    Method minus baseline; the sign is turned where a low number is good, so that above 0 is always better.
-  """
-  claim = result["claim"]
-  arms = result["variants"][judged_variant(result) if variant is None else variant]["arms"]
-  values = lambda arm: arms[arm]["values"][metric or claim["metric"]]
-  interval = paired_bootstrap(values(method or claim["method"]), values(baseline))
-  return interval if claim["higher_is_better"] else Interval(-interval.mean, -interval.high, -interval.low)
-
-
-def cost_to_reach(curve: Mapping[str, Any], level: float) -> np.ndarray:
-  """Finds what each seed had spent when its curve first reached a level, between two points on the straight line.
-
-  Args:
-    curve: of an arm in a result whose claim has a `cost`.
-    level: of the curve's metric.
-
-  Returns:
-    `[seeds]`, the cost of the last point where the level was never reached.
-  """
-  reached = []
-  for values, costs in zip(np.array(curve["seeds"], float), np.array(curve["cost"], float), strict=True):
-    above = np.flatnonzero(values >= level)
-    if not len(above) or above[0] == 0:
-      reached.append(costs[0 if len(above) else -1])
-    else:
-      i = above[0]
-      reached.append(np.interp(level, values[i - 1:i + 1], costs[i - 1:i + 1]))
-  return np.array(reached)
-
-
-def judged_variant(result: Mapping[str, Any]) -> str:
-  """Names the variant that the verdict is about."""
-  chosen = result["claim"]["variant"]
-  return next(iter(result["variants"])) if chosen is None else chosen
-
-
-def default_verdict(result: Mapping[str, Any]) -> tuple[str, str]:
-  """Judges by the interval of the paired difference to every baseline.
-
-  All intervals above the margin: reproduced. One wholly at or below it: not reproduced. Else, or with fewer than
-  three seeds, or a number that is not finite: inconclusive.
-
-  Args:
-    result: a result without verdict.
-
-  Returns:
-    The verdict and one sentence why.
-  """
-  claim = result["claim"]
-  seeds = len(claim["seeds"])
-  if seeds < FEWEST_SEEDS:
-    return "inconclusive", f"{seeds} seeds are too few for an interval"
-  intervals = {baseline: compare(result, baseline) for baseline in claim["baselines"]}
-  reason = "; ".join(
-      f"{claim['method']} - {baseline} = {x.mean:+.3f} [{x.low:+.3f}, {x.high:+.3f}] over {seeds} seeds, "
-      f"margin {claim['margin']:g}" for baseline, x in intervals.items())
-  if not np.isfinite([list(x) for x in intervals.values()]).all():
-    return "inconclusive", f"a run did not end in a number: {reason}"
-  if all(x.low > claim["margin"] for x in intervals.values()):
-    return "reproduced", reason
-  if any(x.high <= claim["margin"] for x in intervals.values()):
-    return "not reproduced", reason
-  return "inconclusive", reason
-
-
 def _git(*arguments: str) -> str | None:
   root = pathlib.Path(__file__).parents[2]
   try:
@@ -276,8 +171,15 @@ def write_result(path: pathlib.Path, result: Mapping[str, Any]):
   path.write_text(text + "\n")
 
 
-def read_result(path: pathlib.Path) -> dict[str, Any]:
+def read_result(path: pathlib.Path, *, schemas: Collection[int] = (SCHEMA,)) -> dict[str, Any]:
   """Reads a result file.
+
+  Args:
+    path: the file.
+    schemas: which schemas will do.
+
+  Returns:
+    The result.
 
   Raises:
     RunError: if it is of another schema, or no result file at all.
@@ -286,32 +188,27 @@ def read_result(path: pathlib.Path) -> dict[str, Any]:
     result = json.loads(path.read_text())
   except json.JSONDecodeError as error:
     raise RunError(f"{path} is not a result file: {error}") from error
-  if result.get("schema") != SCHEMA:
+  if result.get("schema") not in schemas:
     raise RunError(f"{path} has schema {result.get('schema')}, this code reads {SCHEMA}: run its reproduction again")
   return result
 
 
 def build_table(directory: pathlib.Path) -> str:
   """Builds the README's table from the result files of a directory, one row a file, in the order of their names."""
-  rows = ["| paper | claim | measured here, mean over seeds | difference [95 %] | verdict |", "|---|---|---|---|---|"]
+  rows = ["| paper | claim | what was judged, mean [95 %] | verdict |", "|---|---|---|---|"]
   rows += [_row(path.stem, read_result(path)) for path in sorted(directory.glob("*.json"))]
   return "\n".join(rows)
 
 
 def _row(stem: str, result: Mapping[str, Any]) -> str:
   claim = result["claim"]
-  arms = result["variants"][judged_variant(result)]["arms"]
-  mean = lambda arm: np.mean(arms[arm]["values"][claim["metric"]])
-  names = (claim["method"], *claim["baselines"])
-  measured = ", ".join(f"{name} {mean(name):.3f}" for name in names)
-  intervals = [compare(result, baseline) for baseline in claim["baselines"]]
-  differences = ", ".join(f"{x.mean:+.3f} [{x.low:+.3f}, {x.high:+.3f}]" for x in intervals)
+  judged = "; ".join(f"{name} {verdicts.shown(verdicts.Interval(x['mean'], x['low'], x['high']))}"
+                     + (f" (above {x['above']:g}?)" if x["above"] else "") for name, x in result["judged"].items())
   minutes = result["seconds"] / 60
-  cells = (
-      f"[{claim['paper']}](https://arxiv.org/abs/{claim['arxiv']})", claim["statement"],
-      f"{claim['metric']}: {measured} ({len(claim['seeds'])} seeds, {minutes:.0f} min)", differences,
-      f"**{result['verdict']}** ([numbers](experiments/results/{stem}.json), [figure](experiments/results/{stem}.png))"
-      f": {result['reason']}")
+  links = f"[numbers](experiments/results/{stem}.json), [figure](experiments/results/{stem}.png)"
+  doubts = f": {'; '.join(result['doubts'])}" if result["doubts"] else ""
+  cells = (f"[{claim['paper']}](https://arxiv.org/abs/{claim['arxiv']})", claim["statement"],
+           f"{judged} ({len(claim['seeds'])} seeds, {minutes:.0f} min)", f"**{result['verdict']}** ({links}){doubts}")
   return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import launch
-from rlcore.training import comparison, results
+from rlcore.training import comparison, results, verdicts
 from rlcore.training import sweep as sweep_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -39,12 +39,13 @@ def test_the_comparison_fits_its_config(path):
   module = load(path)
   tune = getattr(module, "TUNE", {})
   protocol = comparison.Protocol(module.CLAIM, module.ARMS, tune.get("grid", {}), tuple(tune.get("seeds", ())))
-  assert len(module.CLAIM.seeds) >= results.FEWEST_SEEDS
+  assert len(module.CLAIM.seeds) >= verdicts.FEWEST_SEEDS
   config = module.get_config()
   programs = {sweep_lib.program_name(sweep_lib.split_overrides(config, arm)[0]) for arm in protocol.arms.values()}
   assert len(programs) <= 2, f"the arms need {len(programs)} compiled programs"
-  for key in tune.get("grid", {}):
+  for key, values in tune.get("grid", {}).items():
     assert isinstance(sweep_lib.flatten(config)[key], float)
+    assert len(values) >= 3, "the best of fewer lies at an edge"
   stem = (ROOT / "experiments" / path.relative_to(ROOT / "configs")).stem
   result = ROOT / "experiments" / "results" / f"{stem}.json"
   if result.exists():
