@@ -9,7 +9,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from rlcore.training import results
+from rlcore.training import files, results
 from rlcore.training import sweep as sweep_lib
 from rlcore.training.errors import RunError
 from rlcore.training.progress import Progress
@@ -92,14 +92,16 @@ class LanePool:
   def run(self, lanes: Sequence[Lane], label: str) -> list[LaneHistory]:
     """Returns the metrics of every lane."""
     paths = [self._store / f"{self._name(lane)}.npz" for lane in lanes]
-    missing = [i for i, path in enumerate(paths) if not path.exists()]
+    found = [files.read_arrays(path) for path in paths]
+    missing = [i for i, history in enumerate(found) if history is None]
     if len(missing) < len(lanes) and self._progress is not None:
       self._progress.message(f"{label}: {len(lanes) - len(missing)} of {len(lanes)} runs were finished before")
     for group in sweep_lib.group_lanes(self._config, [lanes[i] for i in missing]):
       def keep(index, history, group=group):
-        np.savez(paths[missing[group.indices[index]]], **history)
+        files.replace_arrays(paths[missing[group.indices[index]]], history)
+        found[missing[group.indices[index]]] = history
       self._runner(group.static).run(group.lanes, label, keep)
-    return [dict(np.load(path)) for path in paths]
+    return found
 
   def _runner(self, static: Mapping[str, Any]) -> LaneRunner:
     name = sweep_lib.program_name(static)

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rlcore.training import verdicts
+from rlcore.training import files, verdicts
 from rlcore.training.errors import RunError
 
 SCHEMA = 2
@@ -168,7 +168,7 @@ def write_result(path: pathlib.Path, result: Mapping[str, Any]):
   one_line = lambda found: re.sub(r"\s*\n\s*", " ", found[0]).replace("[ ", "[").replace(" ]", "]")
   text = re.sub(r"\[[^\[\]{}\"]*\]", one_line, text)
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(text + "\n")
+  files.replace_text(path, text + "\n")
 
 
 def read_result(path: pathlib.Path, *, schemas: Collection[int] = (SCHEMA,)) -> dict[str, Any]:
@@ -184,10 +184,9 @@ def read_result(path: pathlib.Path, *, schemas: Collection[int] = (SCHEMA,)) -> 
   Raises:
     RunError: if it is of another schema, or no result file at all.
   """
-  try:
-    result = json.loads(path.read_text())
-  except json.JSONDecodeError as error:
-    raise RunError(f"{path} is not a result file: {error}") from error
+  result = files.read_json(path, "a result file")
+  if not isinstance(result, dict):
+    raise RunError(f"{path} is not a result file: it holds no object")
   if result.get("schema") not in schemas:
     raise RunError(f"{path} has schema {result.get('schema')}, this code reads {SCHEMA}: run its reproduction again")
   return result
@@ -222,4 +221,4 @@ def update_readme(readme: pathlib.Path, directory: pathlib.Path):
   _, end, after = rest.partition(END)
   if not begin or not end:
     raise RunError(f"{readme} lacks the lines {BEGIN} and {END}, between which the table goes")
-  readme.write_text(f"{before}{BEGIN}\n{build_table(directory)}\n{END}{after}")
+  files.replace_text(readme, f"{before}{BEGIN}\n{build_table(directory)}\n{END}{after}")

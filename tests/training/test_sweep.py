@@ -196,3 +196,13 @@ def test_finished_runs_are_not_run_again(tmp_path):
 def test_protocols_that_cannot_judge_are_refused(settings, message):
   with pytest.raises(RunError, match=message):
     make_protocol(**settings)
+
+
+def test_a_torn_lane_is_run_again(tmp_path):
+  protocol = make_protocol(tune_grid={}, tune_seeds=())
+  pool = lambda: comparison.LanePool(toy.make_experiment, make_config(), protocol, tmp_path, max_width=32)
+  first = comparison.run_comparison(pool(), protocol, "toy")
+  lanes = sorted(tmp_path.glob("*.npz"))
+  lanes[0].write_bytes(lanes[0].read_bytes()[:100])
+  lanes[1].write_bytes(b"")
+  assert comparison.run_comparison(pool(), protocol, "toy") == first
