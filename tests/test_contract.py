@@ -54,12 +54,10 @@ def _scalar(fn, args):
   return sum(jnp.sum(x * jnp.cos(1 + jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)) for x in leaves)
 
 
-def _values_and_gradients(fn, positions):
-  """Compiles `args -> (outputs, gradient of `_scalar` w.r.t. each position)`, for all positions at once."""
-  def both(*args):
-    gradients = jax.grad(lambda *chosen: _scalar(fn, _with(args, positions, chosen)), tuple(range(len(positions))))
-    return fn(*args), gradients(*(args[i] for i in positions)) if positions else ()
-  return jax.jit(both)
+def _values_and_gradients(fn, positions, *args):
+  """Returns the outputs and the gradient of `_scalar` w.r.t. each position."""
+  gradients = jax.grad(lambda *chosen: _scalar(fn, _with(args, positions, chosen)), tuple(range(len(positions))))
+  return fn(*args), gradients(*(args[i] for i in positions)) if positions else ()
 
 
 def _with(args, positions, chosen):
@@ -71,43 +69,67 @@ def _stack(examples):
   return tuple(jnp.stack(arrays) for arrays in zip(*examples))
 
 
-@rows
-def test_compiled_forms_agree(row):
-  fn, examples = _bound(row), _examples(row, DEVICES)
-  expected = [fn(*args) for args in examples]
-  _close(fn(*(x.tolist() for x in examples[0])), expected[0], row.rtol)  # Python lists are arrays
+# Compilation is what these tests cost. A row is compiled twice, for all of them: by itself, and inside of vmap and
+# shard_map with its gradients, where junk and clean examples are rows of one batch.
+
+
+def _once_a_row(make):
+  """Keeps what `make` returns for each row, a row being known by its name."""
+  kept = {}
+  def get(row):
+    if row.name not in kept:
+      kept[row.name] = make(row)
+    return kept[row.name]
+  return get
+
+
+@_once_a_row
+def _jitted(row):
+  """The compiled function of a row, and the list that grows by one with every trace."""
   traces = []
   def counted(*args):
     traces.append(1)
-    return fn(*args)
-  jitted = jax.jit(counted)
-  for args, want in zip(examples, expected):
-    _close(jitted(*args), want, row.rtol)
-  assert len(traces) == 1, f"{row.name} was traced {len(traces)} times"
-  stacked = _stack(examples)
-  want = jax.tree.map(lambda *xs: jnp.stack(xs), *expected)
-  _close(jax.pmap(fn)(*stacked), want, row.rtol)
-  mesh = Mesh(np.array(jax.devices()[:DEVICES // 2]), ("d",))  # two examples a device, by vmap
+    return _bound(row)(*args)
+  return jax.jit(counted), traces
+
+
+@_once_a_row
+def _mapped(row):
+  """Values and gradients `[8, ...]` of the examples, and `[3, ...]` of the first with each kind of junk in it."""
+  examples = _examples(row, DEVICES)
+  junk = [_dirty(row, examples[0], x) for x in (np.nan, np.inf, -1e30)] if row.masked else []
+  stacked = _stack([*examples, *junk, *examples[:len(junk) // 3]])  # of 12, three a device; without junk, two
+  mesh = Mesh(np.array(jax.devices()[:DEVICES // 2]), ("d",))
   spec = PartitionSpec("d")
-  sharded = jax.shard_map(jax.vmap(fn), mesh=mesh, in_specs=spec, out_specs=spec)
-  _close(jax.jit(sharded)(*stacked), want, row.rtol)
+  fn = jax.vmap(functools.partial(_values_and_gradients, _bound(row), row.grads + row.stopped))
+  found = jax.device_get(jax.jit(jax.shard_map(fn, mesh=mesh, in_specs=spec, out_specs=spec))(*stacked))
+  return jax.tree.map(lambda x: x[:DEVICES], found), jax.tree.map(lambda x: x[DEVICES:DEVICES + 3], found)
+
+
+@rows
+def test_compiled_forms_agree(row):
+  fn, examples, (jitted, traces) = _bound(row), _examples(row, DEVICES), _jitted(row)
+  eager = fn(*examples[0])
+  _close(fn(*(x.tolist() for x in examples[0])), eager, row.rtol)  # Python lists are arrays
+  compiled = [jitted(*args) for args in examples]
+  assert len(traces) == 1, f"{row.name} was traced {len(traces)} times"
+  _close(compiled[0], eager, row.rtol)
+  (mapped, _), _ = _mapped(row)
+  _close(mapped, jax.tree.map(lambda *xs: jnp.stack(xs), *compiled), row.rtol)
 
 
 @rows
 def test_values_and_gradients_are_finite_and_ignore_masked_junk(row):
-  (args,) = _examples(row)
-  positions = row.grads + row.stopped
-  compiled = _values_and_gradients(_bound(row), positions)
-  values, gradients = compiled(*args)
+  (values, gradients), (dirty_values, dirty_gradients) = _mapped(row)
   for leaf in _floating(values):
     assert np.isfinite(leaf).all()
-  for position, gradient in zip(positions, gradients, strict=True):
+  for position, gradient in zip(row.grads + row.stopped, gradients, strict=True):
     assert np.isfinite(gradient).all()
-    assert np.any(np.asarray(gradient)) == (position in row.grads), f"argument {position}"
-  for junk in (np.nan, np.inf, -1e30) if row.masked else ():
-    dirty_values, dirty_gradients = compiled(*_dirty(row, args, junk))
-    _close(dirty_values, values, 0, 1e-30)
-    _close(dirty_gradients, gradients, 1e-6)
+    assert np.any(gradient[0]) == (position in row.grads), f"argument {position}"
+  for i in range(3 if row.masked else 0):
+    at = lambda tree, i: jax.tree.map(lambda x: x[i], tree)
+    _close(at(dirty_values, i), at(values, 0), 0, 1e-30)
+    _close(at(dirty_gradients, i), at(gradients, 0), 1e-6)
 
 
 def _dirty(row, args, junk):
@@ -154,7 +176,7 @@ def test_python_lists_are_arrays_by_keyword_too(fn, args, optional):
 
 @pytest.mark.parametrize("row", [r for r in ROWS if r.order], ids=lambda row: row.name)
 def test_order_of_the_group(row):
-  fn, (args,) = _bound(row), _examples(row)
+  (fn, _), (args,) = _jitted(row), _examples(row)
   order = np.random.default_rng(0).permutation(args[row.group[0]].shape[0])
   shuffled = tuple(x[order] if i in row.group else x for i, x in enumerate(args))
   want = fn(*args)
@@ -165,7 +187,7 @@ def test_order_of_the_group(row):
 
 @pytest.mark.parametrize("row", [r for r in ROWS if r.low_precision], ids=lambda row: row.name)
 def test_bfloat16_in_float32_out(row):
-  fn, (args,) = jax.jit(_bound(row)), _examples(row)
+  (fn, _), (args,) = _jitted(row), _examples(row)
   low = tuple(x.astype(jnp.bfloat16) if i in row.low_precision else x for i, x in enumerate(args))
   rounded = tuple(x.astype(jnp.float32) if i in row.low_precision else x for i, x in enumerate(low))
   for leaf in _floating(fn(*low)):
