@@ -243,12 +243,12 @@ def learn(parts: ControlParts, state: TrainState, episodes: Trajectory) -> tuple
   Rewards that are not finite, like losses and gradients that are not, leave parameters, optimiser and reward state
   as they were and are reported.
   """
-  raw = Rewards(outcome=jax.vmap(jax.vmap(parts.outcome))(episodes).astype(jnp.float32))
   if parts.use_reference:
     shape = episodes.mask.shape
     own = _scores(parts, state.ref_params, _own_rows(parts, _rows(episodes))).log_probs
     reference = mesh.gather(own, parts.axis_name).reshape(shape)
     episodes = episodes.replace(ref_log_probs=jax.lax.stop_gradient(stats.masked(reference, episodes.mask)))
+  raw = Rewards(outcome=jax.vmap(jax.vmap(parts.outcome))(episodes).astype(jnp.float32))
   rewards, advantages, target, reward_state = credit(parts, raw, episodes, state.reward_state)
   good_reward = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((raw, rewards))]))
 

@@ -18,12 +18,13 @@ from rlcore import losses
 from rlcore import rewards as reward_lib
 from rlcore.policies import log_probs as log_probs_lib
 from rlcore.policies import sampling
-from rlcore.training import describe, mesh
+from rlcore.training import describe, mesh, scoring
 from rlcore.training import state as state_lib
 from rlcore.types import AdvantageEstimator, Array, Experiment, Inspection, LanguageModel, Metrics, PolicyLoss, Problem
 from rlcore.types import PyTree, Rewards, RewardTransform, Rollouts, Stage, Task
 
 TrainState = state_lib.TrainState
+_rows = scoring.rows
 PROMPTS = "prompts"  # the mapped axis over the prompts of an update, for transforms and estimators that span groups
 
 
@@ -64,7 +65,8 @@ class LanguageParts:
     minibatches: gradient steps a pass; a divisor of `prompts_per_update`, since groups stay whole.
     microbatches: pieces of a minibatch whose gradients are accumulated; a divisor of its prompts.
     entropy_coef: weight of the token entropy that is added to the objective.
-    use_reference: keep the parameters with which the main updates start and hand `ref_log_probs` to the loss.
+    use_reference: keep the parameters with which the main updates start and hand `ref_log_probs` to transform, estimator
+      and loss.
     warmup: supervised warm-up, or None.
     eval_problems: held-out problems of an evaluation.
     problems: `(key) -> Problem` of `[B, ...]`, the prompts of an update; None draws B of the task's training split.
@@ -160,30 +162,15 @@ def assign_credit(parts: LanguageParts, shaped: Rewards, rollouts: Rollouts) -> 
   return jax.lax.stop_gradient(jax.vmap(one_group, axis_name=PROMPTS)(shaped, rollouts))
 
 
-def _rows(rollouts: Rollouts) -> Rollouts:
-  """Flattens `[B, G, ...]` to `[B * G, ...]`, the prompt of a group being repeated for each of its rows."""
-  group = rollouts.tokens.shape[1]
-  repeat = lambda x: jnp.repeat(x, group, 0)
-  flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rollouts.replace(prompt=None, prompt_mask=None))
-  return flat.replace(prompt=repeat(rollouts.prompt), prompt_mask=repeat(rollouts.prompt_mask))
-
-
 def _is_zero(x: Any) -> bool:
   return isinstance(x, (int, float)) and x == 0
-
-
-def _log_probs(parts: LanguageParts, params: PyTree, rollouts: Rollouts, **settings):
-  """Scores `[B, G, T]` responses with the prompts `[B, P]` of their groups."""
-  return log_probs_lib.token_log_probs(
-      parts.model, params, rollouts.prompt, rollouts.prompt_mask, rollouts.tokens, rollouts.mask,
-      valid=rollouts.valid, temperature=parts.temperature, **settings)
 
 
 def _loss(parts: LanguageParts, params: PyTree, piece: tuple[Rollouts, Array]) -> tuple[Array, Metrics]:
   """Evaluates the loss of whole groups `[B, G, ...]`, so that each prompt runs once for its responses."""
   groups, advantages = piece
   with_entropy = not _is_zero(parts.entropy_coef)
-  out = _log_probs(parts, params, groups, with_entropy=with_entropy)
+  out = scoring.log_probs(parts, params, groups, with_entropy=with_entropy)
   log_probs, entropy = out if with_entropy else (out, None)
   batch, flat = _rows(groups), lambda x: x.reshape(-1, x.shape[-1])
   loss, metrics = parts.policy_loss(flat(log_probs), batch, flat(advantages))
@@ -203,9 +190,8 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
   good_reward = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(rewards)]))
   if parts.axis_name is not None:
     good_reward = jax.lax.pmin(good_reward.astype(jnp.int32), parts.axis_name) > 0
+  rollouts = scoring.annotate(parts, state.ref_params, rollouts)
   advantages, reward_state = credit(parts, rewards, rollouts, state.reward_state)
-  if parts.use_reference:
-    rollouts = rollouts.replace(ref_log_probs=_log_probs(parts, state.ref_params, rollouts))
 
   # The orders of the groups are those of one device, so every device must hold them all.
   spread = parts.axis_name if parts.minibatches > 1 else None
@@ -288,7 +274,8 @@ def make_inspection(parts: LanguageParts, scorer: Callable[[Problem, Rollouts], 
   def sample(state, key, count):
     problem_key, sample_key = jax.random.split(key)
     problems = _draw(single, problem_key, count, "test")
-    return problems, rollout(single, state.params, sample_key, problems)
+    rollouts = rollout(single, state.params, sample_key, problems)
+    return problems, scoring.annotate(single, state.ref_params, rollouts)
 
   def answer(state, key, count):
     problems, rollouts = sample(state, key, count)
@@ -296,7 +283,12 @@ def make_inspection(parts: LanguageParts, scorer: Callable[[Problem, Rollouts], 
 
   def assign(state, rewards, rollouts, estimator):
     by = dataclasses.replace(single, advantage_estimator=estimator)
-    return jax.jit(lambda state, *group: credit(by, *group, state.reward_state)[0])(state, rewards, rollouts)
+
+    @jax.jit
+    def assigned(state, rewards, rollouts):
+      return credit(by, rewards, scoring.annotate(by, state.ref_params, rollouts), state.reward_state)[0]
+
+    return assigned(state, rewards, rollouts)
 
   return Inspection(parts.task.decode, parts.advantage_estimator, answer, assign)
 
@@ -358,7 +350,8 @@ def make_language_experiment(
     problem_key, sample_key = jax.random.split(jax.random.key(2**21))
     single = dataclasses.replace(parts, axis_name=None)
     problems = _draw(single, problem_key, 16, "test")
-    return problems, rollout(single, state.params, sample_key, problems)
+    rollouts = rollout(single, state.params, sample_key, problems)
+    return problems, scoring.annotate(single, state.ref_params, rollouts)
 
   scorer = score_on_host or jax.jit(functools.partial(score, parts.task))
 
