@@ -46,10 +46,13 @@ class Rewards:
   Attributes:
     outcome: `[G]` float32, one reward per response.
     process: `[G, T]` float32 or None, token-aligned rewards; the reward of a step sits on the step's last token.
+    valid: `[G]` or None, > 0 where the response could be scored; None means all. The others earn no credit, have no part
+      in the statistics of their group and do not count in the loss; their `outcome` is 0.
   """
 
   outcome: Array
   process: Array | None = None
+  valid: Array | None = None
 
 
 @struct.dataclass

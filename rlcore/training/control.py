@@ -18,7 +18,7 @@ import optax
 from rlcore import losses
 from rlcore import rewards as reward_lib
 from rlcore import stats
-from rlcore.training import describe, mesh
+from rlcore.training import describe, mesh, scoring
 from rlcore.training import state as state_lib
 from rlcore.types import AdvantageEstimator, Agent, Array, Experiment, Metrics, PolicyLoss, PyTree, Rewards
 from rlcore.types import RewardTransform, Stage, Trajectory
@@ -240,8 +240,8 @@ def _value_settings(aggregation: Mapping[str, Any]) -> dict[str, Any]:
 def learn(parts: ControlParts, state: TrainState, episodes: Trajectory) -> tuple[TrainState, Metrics]:
   """Assigns credit to `[B, G]` episodes and takes the gradient steps of one update.
 
-  Rewards that are not finite, like losses and gradients that are not, leave parameters, optimiser and reward state
-  as they were and are reported.
+  Rewards, given or transformed, advantages, value targets and reward states that are not finite leave parameters,
+  optimiser and reward state as they were and are reported; losses and gradients that are not, parameters and optimiser.
   """
   if parts.use_reference:
     shape = episodes.mask.shape
@@ -250,7 +250,10 @@ def learn(parts: ControlParts, state: TrainState, episodes: Trajectory) -> tuple
     episodes = episodes.replace(ref_log_probs=jax.lax.stop_gradient(stats.masked(reference, episodes.mask)))
   raw = Rewards(outcome=jax.vmap(jax.vmap(parts.outcome))(episodes).astype(jnp.float32))
   rewards, advantages, target, reward_state = credit(parts, raw, episodes, state.reward_state)
-  good_reward = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((raw, rewards))]))
+  made = (advantages,) if target is None else (advantages, target)
+  paid = scoring.counted_rewards(rewards, episodes.mask)
+  good, flags = state_lib.check_credit(
+      raw, paid, [stats.masked(x, episodes.mask) for x in made], reward_state, state.reward_state)
 
   def gradient_step(carry, piece):
     params, opt_state = carry
@@ -258,7 +261,7 @@ def learn(parts: ControlParts, state: TrainState, episodes: Trajectory) -> tuple
     gradient = state_lib.accumulate(
         functools.partial(_loss, parts), weight, params, _own_rows(parts, piece), axis_name=parts.axis_name)
     params, opt_state, metrics = state_lib.apply_gradient(
-        parts.optimizer, params, opt_state, gradient, allowed=good_reward)
+        parts.optimizer, params, opt_state, gradient, allowed=good)
     return (params, opt_state), metrics
 
   key, shuffle_key = jax.random.split(state.key)
@@ -266,11 +269,10 @@ def learn(parts: ControlParts, state: TrainState, episodes: Trajectory) -> tuple
       gradient_step, (state.params, state.opt_state), _rows((episodes, advantages, target)), shuffle_key,
       epochs=parts.epochs, minibatches=parts.minibatches)
   metrics, applied = state_lib.summarise_steps(metrics)
-  metrics |= _describe(parts, raw, rewards, episodes, advantages) | {
-      "nonfinite_reward": (~good_reward).astype(jnp.float32)}
+  metrics |= _describe(parts, raw, rewards, episodes, advantages) | flags
   state = state.replace(
       step=state.step + 1, key=key, params=params, opt_state=opt_state,
-      reward_state=state_lib.select(good_reward, reward_state, state.reward_state),
+      reward_state=state_lib.select(good, reward_state, state.reward_state),
       skipped=state.skipped + (~applied).astype(jnp.int32))
   return state, metrics
 

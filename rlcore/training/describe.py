@@ -23,19 +23,21 @@ def response_metrics(rewards: Rewards, rollouts: Rollouts, advantages: Array,
     axis_name: mapped axis over which the prompts are spread.
 
   Returns:
-    Means over responses (`reward`, `success`, `response_length`), groups (`informative_groups`, the share whose
-    rewards differ) and counted tokens (`sampled_nll`, `advantage_abs`), and `tokens`, the number of the latter.
+    Means over responses that could be scored (`reward`, `success`, `response_length`), groups (`informative_groups`, the
+    share whose rewards differ) and counted tokens (`sampled_nll`, `advantage_abs`), and the numbers `tokens` of counted
+    tokens and `unscorable` of responses that were dropped.
   """
   finite = lambda x: jnp.where(jnp.isfinite(x), x, 0.0)  # of an update that is skipped; the loop reports those
   outcome = finite(rewards.outcome)
-  mask = rollouts.mask
+  mask, valid = rollouts.mask, rewards.valid
   mean = functools.partial(stats.masked_mean, axis_name=axis_name)
   return {
-      "reward": mean(outcome),
-      "success": mean(outcome >= 1),
+      "reward": mean(outcome, valid),
+      "success": mean(outcome >= 1, valid),
       "informative_groups": mean(jnp.max(outcome, 1) > jnp.min(outcome, 1)),
       "tokens": stats.masked_count(mask, mask, axis_name=axis_name),
-      "response_length": mean(jnp.sum(mask > 0, -1)),
+      "unscorable": stats.masked_count(outcome, ~stats.as_mask(valid, outcome), axis_name=axis_name),
+      "response_length": mean(jnp.sum(mask > 0, -1), valid),
       "sampled_nll": -mean(rollouts.log_probs, mask),
       "advantage_abs": mean(jnp.abs(finite(advantages)), mask),
   }

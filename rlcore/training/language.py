@@ -16,6 +16,7 @@ import optax
 
 from rlcore import losses
 from rlcore import rewards as reward_lib
+from rlcore import stats
 from rlcore.policies import log_probs as log_probs_lib
 from rlcore.policies import sampling
 from rlcore.training import describe, mesh, scoring
@@ -184,14 +185,18 @@ def _loss(parts: LanguageParts, params: PyTree, piece: tuple[Rollouts, Array]) -
 def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: Rewards) -> tuple[TrainState, Metrics]:
   """Assigns credit to `[B, G]` responses and takes the gradient steps of one update.
 
-  Rewards that are not finite, like losses and gradients that are not, leave parameters, optimiser and reward state
-  as they were and are reported.
+  Rewards, given or transformed, advantages and reward states that are not finite leave parameters, optimiser and reward
+  state as they were and are reported; losses and gradients that are not, parameters and optimiser. Responses that are
+  not `valid` are dropped alone and counted as `unscorable`; an update without any other is skipped.
   """
-  good_reward = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(rewards)]))
-  if parts.axis_name is not None:
-    good_reward = jax.lax.pmin(good_reward.astype(jnp.int32), parts.axis_name) > 0
+  rewards, rollouts = scoring.drop_unscorable(rewards, rollouts)
   rollouts = scoring.annotate(parts, state.ref_params, rollouts)
-  advantages, reward_state = credit(parts, rewards, rollouts, state.reward_state)
+  shaped, reward_state = shape_rewards(parts, rewards, rollouts, state.reward_state)
+  advantages = assign_credit(parts, shaped, rollouts)
+  scored = stats.masked_count(rewards.outcome, rewards.valid, axis_name=parts.axis_name)
+  good, flags = state_lib.check_credit(
+      state_lib.all_finite(rewards) & (scored > 0), scoring.counted_rewards(shaped, rollouts.mask),
+      stats.masked(advantages, rollouts.mask), reward_state, state.reward_state, axis_name=parts.axis_name)
 
   # The orders of the groups are those of one device, so every device must hold them all.
   spread = parts.axis_name if parts.minibatches > 1 else None
@@ -204,7 +209,7 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
         functools.partial(_loss, parts), weight, params, batch, microbatches=parts.microbatches,
         axis_name=parts.axis_name)
     params, opt_state, metrics = state_lib.apply_gradient(
-        parts.optimizer, params, opt_state, gradient, allowed=good_reward)
+        parts.optimizer, params, opt_state, gradient, allowed=good)
     return (params, opt_state), metrics
 
   key, shuffle_key = jax.random.split(state.key)
@@ -212,9 +217,8 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
       gradient_step, (state.params, state.opt_state), mesh.gather((rollouts, advantages), spread), shuffle_key,
       epochs=parts.epochs, minibatches=parts.minibatches)
   metrics, applied = state_lib.summarise_steps(metrics)
-  metrics |= {"nonfinite_reward": (~good_reward).astype(jnp.float32)}
-  metrics |= describe.response_metrics(rewards, rollouts, advantages, parts.axis_name)
-  reward_state = state_lib.select(good_reward, reward_state, state.reward_state)
+  metrics |= flags | describe.response_metrics(rewards, rollouts, advantages, parts.axis_name)
+  reward_state = state_lib.select(good, reward_state, state.reward_state)
   state = state.replace(
       step=state.step + 1, key=key, params=params, opt_state=opt_state, reward_state=reward_state,
       skipped=state.skipped + (~applied).astype(jnp.int32))
@@ -286,6 +290,7 @@ def make_inspection(parts: LanguageParts, scorer: Callable[[Problem, Rollouts], 
 
     @jax.jit
     def assigned(state, rewards, rollouts):
+      rewards, rollouts = scoring.drop_unscorable(rewards, rollouts)
       return credit(by, rewards, scoring.annotate(by, state.ref_params, rollouts), state.reward_state)[0]
 
     return assigned(state, rewards, rollouts)
@@ -305,7 +310,8 @@ def make_language_experiment(
   Args:
     parts: the composition.
     score_on_host: `(problems, rollouts) -> Rewards` in NumPy; with it (see `training.host`) the update is two jitted
-      stages, sampling and learning, with the host's verifier between them. None: the whole update is jittable.
+      stages, sampling and learning, with the host's verifier between them. A response whose reward is NaN could not be
+      scored: it alone is dropped. None: the whole update is jittable.
     source: `(update number) -> Problem` of `[B, ...]` on the host (a data set, see `tasks.tfds`); it must be a
       function of its argument alone, which makes the update number the position in the data. Only with
       `score_on_host`.
@@ -336,14 +342,17 @@ def make_language_experiment(
     state, problems, rollouts = sample_stage(state)
     return learn(parts, state, rollouts, score(parts.task, problems, rollouts))
 
+  def score_responses(problems, rollouts):
+    return scoring.mark_unscorable(score_on_host(problems, rollouts))
+
+  scorer = score_responses if score_on_host else jax.jit(functools.partial(score, parts.task))
   sample_jit = jax.jit(sample_stage)
   learn_jit = jax.jit(functools.partial(learn, parts))
 
   def staged_update(state):
     given = None if source is None else source(int(state.step))
     state, problems, rollouts = sample_jit(state, given)
-    rewards = score_on_host(problems, rollouts)
-    return learn_jit(state, rollouts, rewards)
+    return learn_jit(state, rollouts, score_responses(problems, rollouts))
 
   @jax.jit
   def example_stage(state):
@@ -353,17 +362,15 @@ def make_language_experiment(
     rollouts = rollout(single, state.params, sample_key, problems)
     return problems, scoring.annotate(single, state.ref_params, rollouts)
 
-  scorer = score_on_host or jax.jit(functools.partial(score, parts.task))
-
   @jax.jit
   def credit_stage(state, rewards, rollouts):
+    rewards, rollouts = scoring.drop_unscorable(rewards, rollouts)
     shaped, _ = shape_rewards(parts, rewards, rollouts, state.reward_state)
-    return shaped, assign_credit(parts, shaped, rollouts)
+    return rewards, rollouts, shaped, assign_credit(parts, shaped, rollouts)
 
   def examples(state):
     problems, rollouts = example_stage(state)
-    rewards = scorer(problems, rollouts)
-    shaped, advantages = credit_stage(state, rewards, rollouts)
+    rewards, rollouts, shaped, advantages = credit_stage(state, scorer(problems, rollouts), rollouts)
     return describe.decode_examples(parts.task, problems, rollouts, rewards, shaped, advantages, num_examples)
 
   held_out_jit = jax.jit(functools.partial(held_out, parts))
@@ -372,7 +379,7 @@ def make_language_experiment(
     return _solve_rates(*held_out(parts, state.params), functools.partial(score, parts.task))
 
   def staged_evaluate(state):
-    return _solve_rates(*held_out_jit(state.params), score_on_host)
+    return _solve_rates(*held_out_jit(state.params), score_responses)
 
   warmup = parts.warmup and Stage("warm-up", parts.warmup.steps, functools.partial(warmup_update, parts))
   return Experiment(

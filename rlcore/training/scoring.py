@@ -9,8 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+import numpy as np
+
+from rlcore import stats
 from rlcore.policies import log_probs as log_probs_lib
-from rlcore.types import Array, PyTree, Rollouts
+from rlcore.types import Array, PyTree, Rewards, Rollouts
 
 
 def rows(rollouts: Rollouts) -> Rollouts:
@@ -53,3 +56,57 @@ def annotate(parts: Any, ref_params: PyTree | None, rollouts: Rollouts) -> Rollo
     reference = jax.lax.stop_gradient(log_probs(parts, ref_params, rollouts))
     rollouts = rollouts.replace(ref_log_probs=reference)
   return rollouts
+
+
+def mark_unscorable(rewards: Rewards) -> Rewards:
+  """Marks the responses of which a host verifier says NaN as not valid, and pays them 0.
+
+  Only the staged form does this: NaN from compiled code is a fault of the program, which skips the update.
+
+  Args:
+    rewards: of `[B, G]` responses, on the host; a NaN among the token rewards of a response spoils it too.
+
+  Returns:
+    The same with `valid` `[B, G]`, in NumPy.
+  """
+  outcome = np.asarray(rewards.outcome, np.float32)
+  valid = np.ones(outcome.shape, bool) if rewards.valid is None else np.asarray(rewards.valid) > 0
+  valid = valid & ~np.isnan(outcome)
+  process = rewards.process
+  if process is not None:
+    process = np.asarray(process, np.float32)
+    valid = valid & ~np.any(np.isnan(process), -1)
+    process = np.where(valid[..., None], process, 0).astype(np.float32)
+  return Rewards(np.where(valid, outcome, 0).astype(np.float32), process, valid.astype(np.float32))
+
+
+def drop_unscorable(rewards: Rewards, rollouts: Rollouts) -> tuple[Rewards, Rollouts]:
+  """Takes responses that are not valid out of `[..., G]`: they are paid 0 and none of their tokens counts.
+
+  Args:
+    rewards: of the responses; `valid` None drops none.
+    rollouts: the responses.
+
+  Returns:
+    `(rewards, rollouts)`; token rewards are 0 where no token counts.
+  """
+  if rewards.valid is not None:
+    keep = jnp.asarray(rewards.valid) > 0
+    rewards = rewards.replace(outcome=stats.masked(rewards.outcome, keep))
+    leave = lambda x: None if x is None else jnp.where(keep[..., None], x, 0)
+    rollouts = rollouts.replace(mask=leave(rollouts.mask), valid=leave(rollouts.valid))
+  return counted_rewards(rewards, rollouts.mask), rollouts
+
+
+def counted_rewards(rewards: Rewards, mask: Array) -> Rewards:
+  """Returns rewards with 0 wherever they count for nothing, so that what is left must be finite.
+
+  Args:
+    rewards: `outcome` `[..., G]`, `process` `[..., G, T]` or None, `valid` `[..., G]` or None.
+    mask: `[..., G, T]`.
+
+  Returns:
+    The same record.
+  """
+  process = None if rewards.process is None else stats.masked(rewards.process, mask)
+  return rewards.replace(outcome=stats.masked(rewards.outcome, rewards.valid), process=process)
