@@ -18,6 +18,7 @@ import optax
 from rlcore import losses
 from rlcore import rewards as reward_lib
 from rlcore import stats
+from rlcore.training import aggregation as aggregation_lib
 from rlcore.training import describe, mesh, scoring
 from rlcore.training import state as state_lib
 from rlcore.types import AdvantageEstimator, Agent, Array, Experiment, Metrics, PolicyLoss, PyTree, Rewards
@@ -71,7 +72,9 @@ class ControlParts:
     whiten: advantages get mean 0 and variance 1 over the counted steps of the batch.
     epochs: passes over the episodes of an update.
     minibatches: gradient steps a pass, a divisor of B G.
-    aggregation: settings of `losses.aggregate` that say over what entropy and value loss are averaged.
+    aggregation: settings of `losses.aggregate` that say over what `policy_loss` averages; None reads them off the loss
+      (what a partial binds, else its default). Entropy, value loss and the weights of devices follow them; a loss that
+      binds others is refused.
     rollout: `(params, key, instance) -> Trajectory` of `[G, T]`; None plays `group_size` independent episodes.
     judge: `(Trajectory of [G, T]) -> the same` with more, or other, `info`, applied to the groups of an update as soon
       as they are played; or None.
@@ -103,7 +106,7 @@ class ControlParts:
   whiten: bool = False
   epochs: int = 1
   minibatches: int = 1
-  aggregation: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"mode": "token"})
+  aggregation: Mapping[str, Any] | None = None
   rollout: Callable[[PyTree, Array, PyTree], Trajectory] | None = None
   judge: Callable[[Trajectory], Trajectory] | None = None
   outcome: Callable[[Trajectory], Array] = total_reward
@@ -122,6 +125,12 @@ class ControlParts:
     if self.group_size < self.min_group_size:
       raise ValueError(f"group_size={self.group_size}: group-relative credit needs at least {self.min_group_size} "
                        "episodes of an instance")
+    _ = self.settled  # tells of settings that disagree
+
+  @functools.cached_property
+  def settled(self) -> tuple[PolicyLoss, dict[str, Any]]:
+    """The policy loss, and the settings of `losses.aggregate` that it and all that must agree with it follow."""
+    return aggregation_lib.settle(self.policy_loss, self.aggregation, axis_name=self.axis_name)
 
 
 def play(parts: ControlParts, params: PyTree, key: Array, instances: PyTree) -> Trajectory:
@@ -223,18 +232,15 @@ def _loss(parts: ControlParts, params: PyTree, piece: tuple) -> tuple[Array, Met
   """Evaluates policy loss, value loss and entropy of `[N, T]` episodes."""
   rows, advantages, target = piece
   scores = _scores(parts, params, rows)
-  loss, metrics = parts.policy_loss(scores.log_probs, rows, advantages)
-  entropy = losses.aggregate(scores.entropy, rows.mask, **parts.aggregation)
+  policy_loss, averaged = parts.settled
+  loss, metrics = policy_loss(scores.log_probs, rows, advantages)
+  entropy = losses.aggregate(scores.entropy, rows.mask, **averaged)
   loss -= parts.entropy_coef * entropy
   if target is not None:
-    value, more = losses.value_loss(scores.values, target, rows.mask, **_value_settings(parts.aggregation))
+    value, more = losses.value_loss(scores.values, target, rows.mask, **aggregation_lib.loss_arguments(averaged))
     loss += parts.value_coef * value
     metrics = metrics | more | {"value_loss": value}
   return loss, metrics | {"entropy": entropy}
-
-
-def _value_settings(aggregation: Mapping[str, Any]) -> dict[str, Any]:
-  return {"aggregation" if name == "mode" else name: value for name, value in aggregation.items()}
 
 
 def learn(parts: ControlParts, state: TrainState, episodes: Trajectory) -> tuple[TrainState, Metrics]:
@@ -257,7 +263,7 @@ def learn(parts: ControlParts, state: TrainState, episodes: Trajectory) -> tuple
 
   def gradient_step(carry, piece):
     params, opt_state = carry
-    weight = lambda piece: losses.aggregation_weight(piece[0].mask, **parts.aggregation)
+    weight = lambda piece: losses.aggregation_weight(piece[0].mask, **parts.settled[1])
     gradient = state_lib.accumulate(
         functools.partial(_loss, parts), weight, params, _own_rows(parts, piece), axis_name=parts.axis_name)
     params, opt_state, metrics = state_lib.apply_gradient(

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from rlcore import stats
-from rlcore.advantages import total_rewards
+from rlcore.advantages import degenerate_group, total_rewards
 from rlcore.types import AdvantageEstimator, Array, Example, Metrics, Problem, Rewards, Rollouts, Task
 
 
-def response_metrics(rewards: Rewards, rollouts: Rollouts, advantages: Array,
-                     axis_name: stats.AxisName = None) -> Metrics:
+def response_metrics(rewards: Rewards, rollouts: Rollouts, advantages: Array, axis_name: stats.AxisName = None, *,
+                     shaped: Rewards | None = None) -> Metrics:
   """Measures the responses `[B, G, ...]` of an update.
 
   Args:
@@ -21,20 +21,22 @@ def response_metrics(rewards: Rewards, rollouts: Rollouts, advantages: Array,
     rollouts: the responses.
     advantages: `[B, G, T]`.
     axis_name: mapped axis over which the prompts are spread.
+    shaped: the rewards that credit was assigned for, after the run's transform; None for `rewards`.
 
   Returns:
     Means over responses that could be scored (`reward`, `success`, `response_length`), groups (`informative_groups`, the
-    share whose rewards differ) and counted tokens (`sampled_nll`, `advantage_abs`), and the numbers `tokens` of counted
+    share whose responses are not all paid alike, in the rewards that credit reads) and counted tokens (`sampled_nll`, `advantage_abs`), and the numbers `tokens` of counted
     tokens and `unscorable` of responses that were dropped.
   """
   finite = lambda x: jnp.where(jnp.isfinite(x), x, 0.0)  # of an update that is skipped; the loop reports those
   outcome = finite(rewards.outcome)
+  paid = finite(jax.vmap(total_rewards)(rewards if shaped is None else shaped, rollouts.mask))
   mask, valid = rollouts.mask, rewards.valid
   mean = functools.partial(stats.masked_mean, axis_name=axis_name)
   return {
       "reward": mean(outcome, valid),
       "success": mean(outcome >= 1, valid),
-      "informative_groups": mean(jnp.max(outcome, 1) > jnp.min(outcome, 1)),
+      "informative_groups": mean(~jax.vmap(degenerate_group)(paid, stats.as_mask(valid, paid))),
       "tokens": stats.masked_count(mask, mask, axis_name=axis_name),
       "unscorable": stats.masked_count(outcome, ~stats.as_mask(valid, outcome), axis_name=axis_name),
       "response_length": mean(jnp.sum(mask > 0, -1), valid),
@@ -45,7 +47,7 @@ def response_metrics(rewards: Rewards, rollouts: Rollouts, advantages: Array,
 
 def decode_examples(task: Task, problems: Problem, rollouts: Rollouts, rewards: Rewards, shaped: Rewards,
                     advantages: Array, count: int) -> list[Example]:
-  """Turns responses into text with the credit of each token; groups whose rewards differ come first.
+  """Turns responses into text with the credit of each token; groups that are paid differently come first.
 
   Args:
     task: whose `decode` makes text of token ids.
@@ -54,7 +56,7 @@ def decode_examples(task: Task, problems: Problem, rollouts: Rollouts, rewards: 
     rewards: of the responses, the verifier's.
     shaped: what the run's transform makes of them, for which credit is assigned.
     advantages: `[B, G, T]`.
-    count: how many examples, one a group, alternating between the best and the worst response of its group.
+    count: how many examples, one a group, alternating between the best and the worst paid response of its group.
 
   Returns:
     The examples.
@@ -62,10 +64,10 @@ def decode_examples(task: Task, problems: Problem, rollouts: Rollouts, rewards: 
   paid = jax.vmap(total_rewards)(shaped, rollouts.mask)
   problems, rollouts, outcome, paid, advantages = jax.device_get(
       (problems, rollouts, rewards.outcome, paid, advantages))
-  spread = outcome.max(1) - outcome.min(1)
+  spread = paid.max(1) - paid.min(1)
   examples = []
   for i, group in enumerate((-spread).argsort(kind="stable")[:count]):
-    row = int(outcome[group].argmax() if i % 2 == 0 else outcome[group].argmin())
+    row = int(paid[group].argmax() if i % 2 == 0 else paid[group].argmin())
     places = rollouts.mask[group, row] > 0
     prompt = problems.prompt[group][problems.prompt_mask[group] > 0]
     pieces = tuple(task.decode([t]) for t in rollouts.tokens[group, row][places])

@@ -19,6 +19,7 @@ from rlcore import rewards as reward_lib
 from rlcore import stats
 from rlcore.policies import log_probs as log_probs_lib
 from rlcore.policies import sampling
+from rlcore.training import aggregation as aggregation_lib
 from rlcore.training import describe, mesh, scoring
 from rlcore.training import state as state_lib
 from rlcore.types import AdvantageEstimator, Array, Experiment, Inspection, LanguageModel, Metrics, PolicyLoss, Problem
@@ -54,8 +55,9 @@ class LanguageParts:
     optimizer: optax transformation.
     advantage_estimator: `(Rewards, Rollouts) -> [G, T]` of one group; may reduce over the axis `PROMPTS`.
     policy_loss: `(log_probs [N, T], Rollouts of [N, T], advantages [N, T]) -> (scalar, metrics)`.
-    aggregation: settings of `losses.aggregate` that say over what `policy_loss` averages; with them accumulation over
-      microbatches and devices is exact, and the entropy is averaged likewise.
+    aggregation: settings of `losses.aggregate` that say over what `policy_loss` averages; None reads them off the loss
+      (what a partial binds, else its default). Accumulation over microbatches and devices, and the entropy, follow them;
+      a loss that binds others is refused.
     group_size: G, responses to each prompt.
     prompts_per_update: B.
     reward_transform: applied to each group before credit is assigned; its state is merged over `PROMPTS`.
@@ -82,7 +84,7 @@ class LanguageParts:
   policy_loss: PolicyLoss
   group_size: int
   prompts_per_update: int
-  aggregation: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"mode": "token"})
+  aggregation: Mapping[str, Any] | None = None
   reward_transform: RewardTransform = dataclasses.field(default_factory=reward_lib.identity)
   temperature: float = 1.0
   top_k: int = 0
@@ -108,6 +110,13 @@ class LanguageParts:
       raise ValueError(f"microbatches={self.microbatches} does not divide the {prompts} prompts of a minibatch")
     if self.warmup is not None and self.task.demonstration is None:
       raise ValueError("this task has no demonstrations, so a supervised warm-up is impossible (set warmup=None)")
+    _ = self.settled  # tells of settings that disagree
+
+  @functools.cached_property
+  def settled(self) -> tuple[PolicyLoss, dict[str, Any]]:
+    """The policy loss, and the settings of `losses.aggregate` that it and all that must agree with it follow."""
+    return aggregation_lib.settle(
+        self.policy_loss, self.aggregation, microbatches=self.microbatches, axis_name=self.axis_name)
 
 
 def init_state(parts: LanguageParts, key: Array) -> TrainState:
@@ -170,13 +179,14 @@ def _is_zero(x: Any) -> bool:
 def _loss(parts: LanguageParts, params: PyTree, piece: tuple[Rollouts, Array]) -> tuple[Array, Metrics]:
   """Evaluates the loss of whole groups `[B, G, ...]`, so that each prompt runs once for its responses."""
   groups, advantages = piece
+  policy_loss, averaged = parts.settled
   with_entropy = not _is_zero(parts.entropy_coef)
   out = scoring.log_probs(parts, params, groups, with_entropy=with_entropy)
   log_probs, entropy = out if with_entropy else (out, None)
   batch, flat = _rows(groups), lambda x: x.reshape(-1, x.shape[-1])
-  loss, metrics = parts.policy_loss(flat(log_probs), batch, flat(advantages))
+  loss, metrics = policy_loss(flat(log_probs), batch, flat(advantages))
   if with_entropy:
-    mean_entropy = losses.aggregate(flat(entropy), batch.mask, **parts.aggregation)
+    mean_entropy = losses.aggregate(flat(entropy), batch.mask, **averaged)
     loss = loss - parts.entropy_coef * mean_entropy
     metrics = metrics | {"entropy": mean_entropy}
   return loss, metrics
@@ -204,7 +214,7 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
   def gradient_step(carry, batch):
     params, opt_state = carry
     batch = mesh.own_share(batch, spread, "prompts of a minibatch")
-    weight = lambda piece: losses.aggregation_weight(_rows(piece[0]).mask, **parts.aggregation)
+    weight = lambda piece: losses.aggregation_weight(_rows(piece[0]).mask, **parts.settled[1])
     gradient = state_lib.accumulate(
         functools.partial(_loss, parts), weight, params, batch, microbatches=parts.microbatches,
         axis_name=parts.axis_name)
@@ -217,7 +227,8 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
       gradient_step, (state.params, state.opt_state), mesh.gather((rollouts, advantages), spread), shuffle_key,
       epochs=parts.epochs, minibatches=parts.minibatches)
   metrics, applied = state_lib.summarise_steps(metrics)
-  metrics |= flags | describe.response_metrics(rewards, rollouts, advantages, parts.axis_name)
+  metrics |= flags | describe.response_metrics(
+      rewards, rollouts, advantages, parts.axis_name, shaped=shaped)
   reward_state = state_lib.select(good, reward_state, state.reward_state)
   state = state.replace(
       step=state.step + 1, key=key, params=params, opt_state=opt_state, reward_state=reward_state,
