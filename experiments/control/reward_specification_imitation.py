@@ -108,7 +108,8 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
     good_after = jnp.where(state.is_good > 0, state.good_after, state.good_after + played)
     after = after.replace(good_after=good_after, is_good=jnp.maximum(state.is_good, metrics["progress"] >= GOOD))
     return after, metrics | {
-        "loss": jnp.where(sound, loss, 0.0), "nonfinite_loss": 1.0 - sound, "episodes": played, "good_after": good_after, "is_good": after.is_good,
+        "loss": jnp.where(sound, loss, 0.0), "nonfinite_loss": 1.0 - sound, "episodes": played,
+        "good_after": good_after, "is_good": after.is_good,
         "tokens": jnp.sum(learner.mask)}
 
   def evaluate(state):

@@ -183,8 +183,8 @@ def tempo(
   """Applies `tempo_advantage` to the records of one group; a `functools.partial` of it is an `AdvantageEstimator`.
 
   Args:
-    rewards: as `total_rewards` adds them up: credit is for the whole, wherever in a response it was paid. Responses that
-      are not `valid` get 0 and have no part in it.
+    rewards: as `total_rewards` adds them up: credit is for the whole, wherever in a response it was paid. What is not
+      `valid` gets 0 and has no part in it.
     batch: `tokens`, `mask` and `valid` are used.
     td_coef: weight of the tree's term; 0 is GRPO.
     normalize_std: static, whether to divide by the std of the rewards.

@@ -1,8 +1,8 @@
 """Over what a policy loss averages: stated in one place, and read there by all that must agree with it.
 
-The weights of microbatches and devices, the entropy and the value loss are averaged as the policy loss is. What the loss
-binds (`functools.partial(losses.clip_policy_loss, aggregation="sequence")`) or what the parts of a learner say is the
-statement; two that differ are refused.
+The weights of microbatches and devices, the entropy and the value loss are averaged as the policy loss is. What the
+loss binds (`functools.partial(losses.clip_policy_loss, aggregation="sequence")`) or what the parts of a learner say is
+the statement; two that differ are refused.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,8 +32,8 @@ def settle(policy_loss: PolicyLoss, stated: Mapping[str, Any] | None, *, microba
     `losses.aggregation_weight`; "token" is the mode where nobody says otherwise.
 
   Raises:
-    ValueError: if both state a setting and differ, for an unknown setting, or where the pieces of a batch must be weighed
-      and neither says how.
+    ValueError: if both state a setting and differ, for an unknown setting, or where the pieces of a batch must be
+      weighed and neither says how.
   """
   given = dict(stated or {})
   unknown = given.keys() - set(NAMES.values())
@@ -49,7 +49,8 @@ def settle(policy_loss: PolicyLoss, stated: Mapping[str, Any] | None, *, microba
   if not taken and stated is None:
     _demand(name, microbatches, axis_name)
   settings = {"mode": "token"} | defaults | given | own
-  return functools.partial(policy_loss, **{key: settings[NAMES[key]] for key in taken if NAMES[key] in settings}), settings
+  arguments = {key: settings[NAMES[key]] for key in taken if NAMES[key] in settings}
+  return functools.partial(policy_loss, **arguments), settings
 
 
 def loss_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,8 +78,8 @@ def _same(a: Any, b: Any) -> bool:
 def _demand(name: str, microbatches: int, axis_name: str | None):
   """Asks for the aggregation where pieces of a batch are weighed by it and a loss cannot be asked."""
   if microbatches > 1:
-    raise ValueError(f"the policy loss {name} does not say over what it averages, so microbatches={microbatches} cannot "
-                     'be weighed: state aggregation={"mode": "token"}, "sequence" or "constant"')
+    raise ValueError(f"the policy loss {name} does not say over what it averages, so microbatches={microbatches} "
+                     'cannot be weighed: state aggregation={"mode": "token"}, "sequence" or "constant"')
   if axis_name is not None:
     warnings.warn(f"the policy loss {name} does not say over what it averages: devices are weighed by their tokens "
                   "(state it by aggregation=)", stacklevel=2)

@@ -19,7 +19,7 @@ from rlcore import losses
 from rlcore import rewards as reward_lib
 from rlcore import stats
 from rlcore.training import aggregation as aggregation_lib
-from rlcore.training import describe, mesh, scoring
+from rlcore.training import describe, language_parts, mesh, scoring
 from rlcore.training import state as state_lib
 from rlcore.types import AdvantageEstimator, Agent, Array, Experiment, Metrics, PolicyLoss, PyTree, Rewards
 from rlcore.types import RewardTransform, Stage, Trajectory
@@ -85,6 +85,11 @@ class ControlParts:
     probe: play the held-out instances once before every update and report `test_success`.
     unit: what the steps of an episode are, for the progress line; a name in the plural.
     describe: `(raw rewards, rewards, Trajectory, advantages) -> metrics` of `[B, G, ...]` arrays, or None.
+    old_log_probs: "sampler" takes the old log-probabilities of the loss, and of credit, as the rollout reported them;
+      "trainer" has `Agent.score` compute them before the first gradient step, for a token agent whose model computes in
+      16 bits. None: "trainer" where the agent's parameters are in 16 bits (what it computes in is not seen), else
+      "sampler".
+    sampler_weight_cap: as in `LanguageParts`.
     axis_name: the device axis when the update runs under `pmap` or `shard_map`, else None. Episodes are played and
       differentiated in shares, of B and of a minibatch; between the two every device has them all, so that credit,
       whatever it keeps or reduces over `GROUPS`, and the order of the minibatches are those of one device.
@@ -116,6 +121,8 @@ class ControlParts:
   probe: bool = False
   unit: str = "steps"
   describe: Callable[[Rewards, Rewards, Trajectory, Array], Metrics] | None = None
+  old_log_probs: str | None = None
+  sampler_weight_cap: float | Array | None = 2.0
   axis_name: str | None = None
   constrain: Callable[[PyTree], PyTree] = lambda tree: tree
 
@@ -125,7 +132,15 @@ class ControlParts:
     if self.group_size < self.min_group_size:
       raise ValueError(f"group_size={self.group_size}: group-relative credit needs at least {self.min_group_size} "
                        "episodes of an instance")
+    language_parts.check_old_log_probs(self.old_log_probs, self.sampler_weight_cap)
     _ = self.settled  # tells of settings that disagree
+
+  @functools.cached_property
+  def rescored(self) -> bool:
+    """Whether the old log-probabilities are the trainer's."""
+    if self.old_log_probs is not None:
+      return self.old_log_probs == "trainer"
+    return language_parts.has_low_precision(jax.eval_shape(self.agent.init, jax.random.key(0)))
 
   @functools.cached_property
   def settled(self) -> tuple[PolicyLoss, dict[str, Any]]:
@@ -157,6 +172,13 @@ def success_rate(parts: ControlParts, params: PyTree, key: Array, instances: PyT
 
 def _scores(parts: ControlParts, params: PyTree, rows: Trajectory):
   return jax.vmap(parts.agent.score, (None, 0))(params, rows)
+
+
+def _scored_again(parts: ControlParts, params: PyTree, episodes: Trajectory) -> Array:
+  """Returns the log-probabilities of `[B, G, T]` actions under given parameters, without gradient."""
+  own = _scores(parts, params, _own_rows(parts, _rows(episodes))).log_probs
+  every = mesh.gather(own, parts.axis_name).reshape(episodes.mask.shape)
+  return jax.lax.stop_gradient(stats.masked(every, episodes.mask))
 
 
 def _own_rows(parts: ControlParts, rows: PyTree) -> PyTree:
@@ -233,6 +255,8 @@ def _loss(parts: ControlParts, params: PyTree, piece: tuple) -> tuple[Array, Met
   rows, advantages, target = piece
   scores = _scores(parts, params, rows)
   policy_loss, averaged = parts.settled
+  if parts.rescored and parts.epochs * parts.minibatches == 1:  # as in the language learner
+    rows = rows.replace(log_prob_old=jax.lax.stop_gradient(scores.log_probs))
   loss, metrics = policy_loss(scores.log_probs, rows, advantages)
   entropy = losses.aggregate(scores.entropy, rows.mask, **averaged)
   loss -= parts.entropy_coef * entropy
@@ -249,11 +273,14 @@ def learn(parts: ControlParts, state: TrainState, episodes: Trajectory) -> tuple
   Rewards, given or transformed, advantages, value targets and reward states that are not finite leave parameters,
   optimiser and reward state as they were and are reported; losses and gradients that are not, parameters and optimiser.
   """
+  sampled, weights, mismatch = episodes.log_prob_old, None, {}
+  if parts.rescored:
+    episodes = episodes.replace(log_prob_old=_scored_again(parts, state.params, episodes))
+    flat = lambda x: x.reshape(-1, x.shape[-1])
+    weights, mismatch = scoring.weigh(
+        *map(flat, (episodes.log_prob_old, sampled, episodes.mask)), parts.sampler_weight_cap, episodes.mask.shape)
   if parts.use_reference:
-    shape = episodes.mask.shape
-    own = _scores(parts, state.ref_params, _own_rows(parts, _rows(episodes))).log_probs
-    reference = mesh.gather(own, parts.axis_name).reshape(shape)
-    episodes = episodes.replace(ref_log_probs=jax.lax.stop_gradient(stats.masked(reference, episodes.mask)))
+    episodes = episodes.replace(ref_log_probs=_scored_again(parts, state.ref_params, episodes))
   raw = Rewards(outcome=jax.vmap(jax.vmap(parts.outcome))(episodes).astype(jnp.float32))
   rewards, advantages, target, reward_state = credit(parts, raw, episodes, state.reward_state)
   made = (advantages,) if target is None else (advantages, target)
@@ -270,12 +297,13 @@ def learn(parts: ControlParts, state: TrainState, episodes: Trajectory) -> tuple
         parts.optimizer, params, opt_state, gradient, allowed=good)
     return (params, opt_state), metrics
 
+  weighted = advantages if weights is None else advantages * weights
   key, shuffle_key = jax.random.split(state.key)
   (params, opt_state), metrics = state_lib.minibatch_steps(
-      gradient_step, (state.params, state.opt_state), _rows((episodes, advantages, target)), shuffle_key,
+      gradient_step, (state.params, state.opt_state), _rows((episodes, weighted, target)), shuffle_key,
       epochs=parts.epochs, minibatches=parts.minibatches)
   metrics, applied = state_lib.summarise_steps(metrics)
-  metrics |= _describe(parts, raw, rewards, episodes, advantages) | flags
+  metrics |= _describe(parts, raw, rewards, episodes, advantages) | flags | mismatch
   state = state.replace(
       step=state.step + 1, key=key, params=params, opt_state=opt_state,
       reward_state=state_lib.select(good, reward_state, state.reward_state),

@@ -24,9 +24,10 @@ def response_metrics(rewards: Rewards, rollouts: Rollouts, advantages: Array, ax
     shaped: the rewards that credit was assigned for, after the run's transform; None for `rewards`.
 
   Returns:
-    Means over responses that could be scored (`reward`, `success`, `response_length`), groups (`informative_groups`, the
-    share whose responses are not all paid alike, in the rewards that credit reads) and counted tokens (`sampled_nll`, `advantage_abs`), and the numbers `tokens` of counted
-    tokens and `unscorable` of responses that were dropped.
+    Means over responses that could be scored (`reward`, `success`, `response_length`), groups (`informative_groups`,
+    the share whose responses are not all paid alike, in the rewards that credit reads) and counted tokens
+    (`sampled_nll`, `advantage_abs`), and the numbers `tokens` of counted tokens and `unscorable` of responses that were
+    dropped.
   """
   finite = lambda x: jnp.where(jnp.isfinite(x), x, 0.0)  # of an update that is skipped; the loop reports those
   outcome = finite(rewards.outcome)

@@ -37,9 +37,9 @@ def make_scorer(
       picklable (a module's function or a `functools.partial` of one).
 
   Returns:
-    `(problems [B], rollouts [B, G]) -> Rewards` with `outcome` and `valid` `[B, G]` float32. A verifier that raises stops
-    the run with a RuntimeError that names the response; one that wants to give a bad score returns it, and one that
-    cannot say returns NaN, which makes this one response not valid.
+    `(problems [B], rollouts [B, G]) -> Rewards` with `outcome` and `valid` `[B, G]` float32. A verifier that raises
+    stops the run with a RuntimeError that names the response; one that wants to give a bad score returns it, and one
+    that cannot say returns NaN, which makes this one response not valid.
   """
   if processes:
     # JAX's threads do not survive a fork.

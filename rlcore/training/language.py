@@ -5,7 +5,7 @@ one jitted update (which `training.loop.train` scans and `vmap` batches over see
 as two jitted stages around it. Both forms take the same parts and give the same numbers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
 import functools
 from typing import Any
@@ -15,108 +15,17 @@ import jax.numpy as jnp
 import optax
 
 from rlcore import losses
-from rlcore import rewards as reward_lib
 from rlcore import stats
 from rlcore.policies import log_probs as log_probs_lib
 from rlcore.policies import sampling
-from rlcore.training import aggregation as aggregation_lib
-from rlcore.training import describe, mesh, scoring
+from rlcore.training import describe, language_parts, mesh, scoring
 from rlcore.training import state as state_lib
-from rlcore.types import AdvantageEstimator, Array, Experiment, Inspection, LanguageModel, Metrics, PolicyLoss, Problem
-from rlcore.types import PyTree, Rewards, RewardTransform, Rollouts, Stage, Task
+from rlcore.types import Array, Experiment, Inspection, Metrics, Problem, PyTree, Rewards, Rollouts, Stage, Task
 
 TrainState = state_lib.TrainState
 _rows = scoring.rows
+Warmup, LanguageParts = language_parts.Warmup, language_parts.LanguageParts
 PROMPTS = "prompts"  # the mapped axis over the prompts of an update, for transforms and estimators that span groups
-
-
-@dataclasses.dataclass(frozen=True)
-class Warmup:
-  """Supervised warm-up on the task's demonstrations.
-
-  Attributes:
-    steps: updates.
-    batch_size: demonstrations an update.
-    optimizer: optax transformation.
-  """
-
-  steps: int
-  batch_size: int
-  optimizer: optax.GradientTransformation
-
-
-@dataclasses.dataclass(frozen=True)
-class LanguageParts:
-  """The composition of one language experiment.
-
-  Attributes:
-    model: the policy.
-    task: prompts and verifier.
-    optimizer: optax transformation.
-    advantage_estimator: `(Rewards, Rollouts) -> [G, T]` of one group; may reduce over the axis `PROMPTS`.
-    policy_loss: `(log_probs [N, T], Rollouts of [N, T], advantages [N, T]) -> (scalar, metrics)`.
-    aggregation: settings of `losses.aggregate` that say over what `policy_loss` averages; None reads them off the loss
-      (what a partial binds, else its default). Accumulation over microbatches and devices, and the entropy, follow them;
-      a loss that binds others is refused.
-    group_size: G, responses to each prompt.
-    prompts_per_update: B.
-    reward_transform: applied to each group before credit is assigned; its state is merged over `PROMPTS`.
-    temperature: of sampling and of the log-probabilities trained on.
-    top_k: 0 for all tokens.
-    top_p: 1 for all tokens.
-    epochs: passes over the rollouts of an update.
-    minibatches: gradient steps a pass; a divisor of `prompts_per_update`, since groups stay whole.
-    microbatches: pieces of a minibatch whose gradients are accumulated; a divisor of its prompts.
-    entropy_coef: weight of the token entropy that is added to the objective.
-    use_reference: keep the parameters with which the main updates start and hand `ref_log_probs` to transform, estimator
-      and loss.
-    warmup: supervised warm-up, or None.
-    eval_problems: held-out problems of an evaluation.
-    problems: `(key) -> Problem` of `[B, ...]`, the prompts of an update; None draws B of the task's training split.
-    axis_name: the device axis when the update runs under `pmap` or `shard_map`, else None.
-    constrain: `(pytree of [B, ...]) -> same`, lays the prompts out over a mesh (`training.mesh`); identity by default.
-  """
-
-  model: LanguageModel
-  task: Task
-  optimizer: optax.GradientTransformation
-  advantage_estimator: AdvantageEstimator
-  policy_loss: PolicyLoss
-  group_size: int
-  prompts_per_update: int
-  aggregation: Mapping[str, Any] | None = None
-  reward_transform: RewardTransform = dataclasses.field(default_factory=reward_lib.identity)
-  temperature: float = 1.0
-  top_k: int = 0
-  top_p: float = 1.0
-  epochs: int = 1
-  minibatches: int = 1
-  microbatches: int = 1
-  entropy_coef: float | Array = 0.0
-  use_reference: bool = False
-  warmup: Warmup | None = None
-  eval_problems: int = 256
-  problems: Callable[[Array], Problem] | None = None
-  axis_name: str | None = None
-  constrain: Callable[[PyTree], PyTree] = lambda tree: tree
-
-  def __post_init__(self):
-    if self.group_size < 2:
-      raise ValueError(f"group_size={self.group_size}: group-relative credit needs at least 2 responses to a prompt")
-    if self.prompts_per_update % self.minibatches:
-      raise ValueError(f"minibatches={self.minibatches} does not divide prompts_per_update={self.prompts_per_update}")
-    prompts = self.prompts_per_update // self.minibatches
-    if prompts % self.microbatches:
-      raise ValueError(f"microbatches={self.microbatches} does not divide the {prompts} prompts of a minibatch")
-    if self.warmup is not None and self.task.demonstration is None:
-      raise ValueError("this task has no demonstrations, so a supervised warm-up is impossible (set warmup=None)")
-    _ = self.settled  # tells of settings that disagree
-
-  @functools.cached_property
-  def settled(self) -> tuple[PolicyLoss, dict[str, Any]]:
-    """The policy loss, and the settings of `losses.aggregate` that it and all that must agree with it follow."""
-    return aggregation_lib.settle(
-        self.policy_loss, self.aggregation, microbatches=self.microbatches, axis_name=self.axis_name)
 
 
 def init_state(parts: LanguageParts, key: Array) -> TrainState:
@@ -183,6 +92,9 @@ def _loss(parts: LanguageParts, params: PyTree, piece: tuple[Rollouts, Array]) -
   with_entropy = not _is_zero(parts.entropy_coef)
   out = scoring.log_probs(parts, params, groups, with_entropy=with_entropy)
   log_probs, entropy = out if with_entropy else (out, None)
+  if parts.single_step and groups.sampler_log_probs is not None:
+    # The same numbers by another program may differ in the last bit; the ratio of the only step is 1 by definition.
+    groups = groups.replace(log_probs=jax.lax.stop_gradient(log_probs))
   batch, flat = _rows(groups), lambda x: x.reshape(-1, x.shape[-1])
   loss, metrics = policy_loss(flat(log_probs), batch, flat(advantages))
   if with_entropy:
@@ -200,13 +112,16 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
   not `valid` are dropped alone and counted as `unscorable`; an update without any other is skipped.
   """
   rewards, rollouts = scoring.drop_unscorable(rewards, rollouts)
-  rollouts = scoring.annotate(parts, state.ref_params, rollouts)
+  rollouts = scoring.annotate(parts, state.params, state.ref_params, rollouts)
   shaped, reward_state = shape_rewards(parts, rewards, rollouts, state.reward_state)
   advantages = assign_credit(parts, shaped, rollouts)
   scored = stats.masked_count(rewards.outcome, rewards.valid, axis_name=parts.axis_name)
   good, flags = state_lib.check_credit(
       state_lib.all_finite(rewards) & (scored > 0), scoring.counted_rewards(shaped, rollouts.mask),
       stats.masked(advantages, rollouts.mask), reward_state, state.reward_state, axis_name=parts.axis_name)
+
+  weights, mismatch = scoring.sampler_weights(parts, rollouts)
+  weighted = advantages if weights is None else advantages * weights
 
   # The orders of the groups are those of one device, so every device must hold them all.
   spread = parts.axis_name if parts.minibatches > 1 else None
@@ -224,10 +139,10 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
 
   key, shuffle_key = jax.random.split(state.key)
   (params, opt_state), metrics = state_lib.minibatch_steps(
-      gradient_step, (state.params, state.opt_state), mesh.gather((rollouts, advantages), spread), shuffle_key,
+      gradient_step, (state.params, state.opt_state), mesh.gather((rollouts, weighted), spread), shuffle_key,
       epochs=parts.epochs, minibatches=parts.minibatches)
   metrics, applied = state_lib.summarise_steps(metrics)
-  metrics |= flags | describe.response_metrics(
+  metrics |= flags | mismatch | describe.response_metrics(
       rewards, rollouts, advantages, parts.axis_name, shaped=shaped)
   reward_state = state_lib.select(good, reward_state, state.reward_state)
   state = state.replace(
@@ -271,7 +186,7 @@ def held_out(parts: LanguageParts, params: PyTree, *, seed: int = 2**20) -> tupl
   problem_key, sample_key = jax.random.split(jax.random.key(seed))
   single = dataclasses.replace(parts, axis_name=None)  # every device answers the same problems
   problems = _draw(single, problem_key, parts.eval_problems, "test")
-  sampled = rollout(single, params, sample_key, problems, group_size=4)
+  sampled = rollout(single, params, sample_key, problems, group_size=4, with_support=False)
   greedy = rollout(single, params, sample_key, problems, group_size=1, temperature=0.0, top_k=0, top_p=1.0)
   return problems, sampled, greedy
 
@@ -290,7 +205,7 @@ def make_inspection(parts: LanguageParts, scorer: Callable[[Problem, Rollouts], 
     problem_key, sample_key = jax.random.split(key)
     problems = _draw(single, problem_key, count, "test")
     rollouts = rollout(single, state.params, sample_key, problems)
-    return problems, scoring.annotate(single, state.ref_params, rollouts)
+    return problems, scoring.annotate(single, state.params, state.ref_params, rollouts)
 
   def answer(state, key, count):
     problems, rollouts = sample(state, key, count)
@@ -302,7 +217,8 @@ def make_inspection(parts: LanguageParts, scorer: Callable[[Problem, Rollouts], 
     @jax.jit
     def assigned(state, rewards, rollouts):
       rewards, rollouts = scoring.drop_unscorable(rewards, rollouts)
-      return credit(by, rewards, scoring.annotate(by, state.ref_params, rollouts), state.reward_state)[0]
+      rollouts = scoring.annotate(by, state.params, state.ref_params, rollouts)
+      return credit(by, rewards, rollouts, state.reward_state)[0]
 
     return assigned(state, rewards, rollouts)
 
@@ -371,7 +287,7 @@ def make_language_experiment(
     single = dataclasses.replace(parts, axis_name=None)
     problems = _draw(single, problem_key, 16, "test")
     rollouts = rollout(single, state.params, sample_key, problems)
-    return problems, scoring.annotate(single, state.ref_params, rollouts)
+    return problems, scoring.annotate(single, state.params, state.ref_params, rollouts)
 
   @jax.jit
   def credit_stage(state, rewards, rollouts):

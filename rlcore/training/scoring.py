@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 import numpy as np
 
-from rlcore import stats
+from rlcore import losses, stats
 from rlcore.policies import log_probs as log_probs_lib
-from rlcore.types import Array, PyTree, Rewards, Rollouts
+from rlcore.types import Array, Metrics, PyTree, Rewards, Rollouts
 
 
 def rows(rollouts: Rollouts) -> Rollouts:
@@ -25,7 +25,7 @@ def rows(rollouts: Rollouts) -> Rollouts:
 
 
 def log_probs(parts: Any, params: PyTree, rollouts: Rollouts, **settings) -> Array | tuple[Array, Array]:
-  """Scores `[B, G, T]` responses with the prompts `[B, P]` of their groups.
+  """Scores `[B, G, T]` responses with the prompts `[B, P]` of their groups, over the tokens that could be drawn.
 
   Args:
     parts: `LanguageParts`.
@@ -38,24 +38,62 @@ def log_probs(parts: Any, params: PyTree, rollouts: Rollouts, **settings) -> Arr
   """
   return log_probs_lib.token_log_probs(
       parts.model, params, rollouts.prompt, rollouts.prompt_mask, rollouts.tokens, rollouts.mask,
-      valid=rollouts.valid, temperature=parts.temperature, **settings)
+      valid=rollouts.valid, temperature=parts.temperature, support=rollouts.support, **settings)
 
 
-def annotate(parts: Any, ref_params: PyTree | None, rollouts: Rollouts) -> Rollouts:
+def annotate(parts: Any, params: PyTree, ref_params: PyTree | None, rollouts: Rollouts) -> Rollouts:
   """Fills in what transforms, estimators and losses may read of `[B, G]` responses; what is there already stays.
 
   Args:
     parts: `LanguageParts`.
+    params: that drew the responses.
     ref_params: of the reference policy, or None.
     rollouts: the responses.
 
   Returns:
-    The same with `ref_log_probs`, where the parts have `use_reference`; no gradient flows.
+    The same, with `ref_log_probs` where the parts have `use_reference`, and with the trainer's `log_probs` beside
+    `sampler_log_probs` where the parts score again; no gradient flows.
   """
+  if parts.rescored and rollouts.sampler_log_probs is None:
+    again = jax.lax.stop_gradient(log_probs(parts, params, rollouts))
+    rollouts = rollouts.replace(log_probs=again, sampler_log_probs=rollouts.log_probs)
   if parts.use_reference and rollouts.ref_log_probs is None:
     reference = jax.lax.stop_gradient(log_probs(parts, ref_params, rollouts))
     rollouts = rollouts.replace(ref_log_probs=reference)
   return rollouts
+
+
+def sampler_weights(parts: Any, rollouts: Rollouts) -> tuple[Array | None, Metrics]:
+  """Weighs tokens for the difference between sampler and trainer, and measures it.
+
+  Args:
+    parts: `LanguageParts`.
+    rollouts: annotated, `[B, G, T]`.
+
+  Returns:
+    `(weights [B, G, T] or None, metrics)`; no metrics where the old log-probabilities are the sampler's. `sampler_gap`
+    and `sampler_gap_max` are mean and largest absolute difference of the two log-probabilities of a counted token,
+    `sampler_weight` the mean weight.
+  """
+  if rollouts.sampler_log_probs is None:
+    return None, {}
+  flat = lambda x: x.reshape(-1, x.shape[-1])
+  given = tuple(map(flat, (rollouts.log_probs, rollouts.sampler_log_probs, rollouts.mask)))
+  return weigh(*given, parts.sampler_weight_cap, rollouts.mask.shape, parts.axis_name)
+
+
+def weigh(trainer: Array, sampler: Array, mask: Array, cap: float | Array | None, shape: tuple[int, ...],
+          axis_name: str | None = None) -> tuple[Array | None, Metrics]:
+  """Computes the weights and metrics of `sampler_weights` from log-probabilities `[N, T]`; weights get `shape`."""
+  gap = stats.masked(jnp.abs(stats.masked(trainer, mask) - stats.masked(sampler, mask)), mask)
+  largest = jnp.max(gap, initial=0.0)
+  metrics = {"sampler_gap": stats.masked_mean(gap, mask, axis_name=axis_name),
+             "sampler_gap_max": largest if axis_name is None else jax.lax.pmax(largest, axis_name)}
+  if cap is None:
+    return None, metrics
+  weights = losses.truncated_importance_weights(trainer, sampler, mask, cap=cap)
+  metrics["sampler_weight"] = stats.masked_mean(weights, mask, axis_name=axis_name)
+  return weights.reshape(shape), metrics
 
 
 def mark_unscorable(rewards: Rewards) -> Rewards:

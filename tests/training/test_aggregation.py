@@ -63,7 +63,8 @@ def _accumulated(parts):
   weight = lambda piece: losses.aggregation_weight(language._rows(piece[0]).mask, **parts.settled[1])
   gradient = jax.jit(lambda params, batch: state_lib.accumulate(
       functools.partial(language._loss, parts), weight, params, batch, microbatches=parts.microbatches).grads)
-  return np.concatenate([np.ravel(x) for x in jax.tree.leaves(gradient(bigram.make_bigram().init(jax.random.key(0)), batch))])
+  grads = gradient(bigram.make_bigram().init(jax.random.key(0)), batch)
+  return np.concatenate([np.ravel(x) for x in jax.tree.leaves(grads)])
 
 
 def _by_hand(how):

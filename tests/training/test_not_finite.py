@@ -69,10 +69,12 @@ def _check(start, update, which, first):
 @pytest.fixture(scope="module")
 def language_learner():
   transform, estimator = _spoiling(language.PROMPTS)
-  transform = reward_lib.chain(reward_lib.stateless(_odd_reward), transform)
-  parts = _parts(prompts_per_update=4, advantage_estimator=estimator, reward_transform=RewardTransform(
-      lambda key, example: transform.init(key, example)[1],
-      lambda rewards, batch, state: (lambda out, states: (out, states[1]))(*transform.apply(rewards, batch, ((), state)))))
+
+  def apply(rewards, batch, state):
+    return transform.apply(_odd_reward(rewards, batch), batch, state)
+
+  parts = _parts(prompts_per_update=4, advantage_estimator=estimator,
+                 reward_transform=RewardTransform(transform.init, apply))
   experiment = language.make_language_experiment(parts)
   return parts, jax.jit(experiment.init)(jax.random.key(0)), jax.jit(experiment.update)
 
