@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlcore import stats
 from rlcore.advantages import degenerate_group, total_rewards
@@ -65,10 +66,12 @@ def decode_examples(task: Task, problems: Problem, rollouts: Rollouts, rewards: 
   paid = jax.vmap(total_rewards)(shaped, rollouts.mask)
   problems, rollouts, outcome, paid, advantages = jax.device_get(
       (problems, rollouts, rewards.outcome, paid, advantages))
-  spread = paid.max(1) - paid.min(1)
+  keep = rewards.valid is None or jax.device_get(rewards.valid) > 0
+  high, low = np.where(keep, paid, -np.inf), np.where(keep, paid, np.inf)
+  spread = high.max(1) - low.min(1)  # -inf where no response could be scored
   examples = []
   for i, group in enumerate((-spread).argsort(kind="stable")[:count]):
-    row = int(paid[group].argmax() if i % 2 == 0 else paid[group].argmin())
+    row = int(high[group].argmax() if i % 2 == 0 else low[group].argmin())
     places = rollouts.mask[group, row] > 0
     prompt = problems.prompt[group][problems.prompt_mask[group] > 0]
     pieces = tuple(task.decode([t]) for t in rollouts.tokens[group, row][places])

@@ -176,7 +176,7 @@ def count_ends(ends: streams.Ends, success: Array, before: dict[str, Array]) -> 
       `episode_return` and `episode_length` of the last update in which any ended.
 
   Returns:
-    `(the same after the rollout, metrics)`. `success`, `episode_return` and `episode_length` are means over the
+    `(the same after the rollout, metrics)`. What would not be finite stays as it was. `success`, `episode_return` and `episode_length` are means over the
     episodes that ended in this update; where none did they keep their last values (0 before the first), so weigh them
     by `episodes`. `total_...` are over all training.
   """
@@ -190,7 +190,9 @@ def count_ends(ends: streams.Ends, success: Array, before: dict[str, Array]) -> 
   after = now | dict(
       steps=before["steps"] + ends.ended.size, episodes=episodes, successes=before["successes"] + won,
       mean_return=before["mean_return"] + jnp.where(count > 0, mean(ends.returns) - before["mean_return"], 0) * share)
-  metrics = now | dict(
+  # One return that is no number would stay in a mean over all training for good.
+  after = {name: jnp.where(jnp.isfinite(x), x, before[name]) for name, x in after.items()}
+  metrics = {name: after[name] for name in now} | dict(
       episodes=count, successes=won, total_steps=after["steps"], total_episodes=episodes,
       total_success=after["successes"] / jnp.maximum(episodes, 1), total_return=after["mean_return"])
   return after, {name: x.astype(jnp.float32) for name, x in metrics.items()}

@@ -11,7 +11,7 @@ from rlcore import advantages, stats
 from rlcore import rewards as reward_lib
 from rlcore.envs import chain as chain_lib
 from rlcore.training import control, diffusion, host, language, off_policy, on_policy, scoring, tabular_policy
-from rlcore.training import tabular_q
+from rlcore.training import streams, tabular_q
 from rlcore.training import state as state_lib
 from rlcore.training.loop import _not_finite
 from rlcore.types import Rewards, RewardTransform, Rollouts, StreamReward, Trajectory
@@ -269,3 +269,14 @@ def test_what_comes_first_is_named_first():
   row = {f"nonfinite_{name}": np.float32(1) for name in ("loss", "grad", "reward_state", "shaped_reward", "reward")}
   assert _not_finite(row | {"nonfinite_advantage": np.float32(0)}) == ["shaped reward", "reward state", "loss", "grad"]
   assert _not_finite({"loss": np.float32(np.nan)}) == ["loss"] and _not_finite({"loss": np.float32(1)}) == []
+
+
+def test_a_return_that_is_no_number_does_not_stay_in_the_means():
+  ends = lambda returns: streams.Ends(ended=jnp.ones((1, 2), bool), returns=jnp.asarray([returns]),
+                                      lengths=jnp.full((1, 2), 3.0))
+  won = jnp.ones((1, 2))
+  known, _ = on_policy.count_ends(ends([1.0, 3.0]), won, on_policy.no_ends())
+  spoiled, told = on_policy.count_ends(ends([1.0, jnp.nan]), won, known)
+  assert spoiled["mean_return"] == told["total_return"] == 2 and spoiled["episodes"] == 4
+  assert all(np.isfinite(x) for x in told.values())
+  assert on_policy.count_ends(ends([8.0, 8.0]), won, spoiled)[0]["mean_return"] == 4  # a third of all episodes
