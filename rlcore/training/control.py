@@ -149,7 +149,11 @@ class ControlParts:
 
 
 def play(parts: ControlParts, params: PyTree, key: Array, instances: PyTree) -> Trajectory:
-  """Plays a group on each of the `[B]` instances: a `Trajectory` of `[B, G, T]`."""
+  """Plays a group on each of the `[B]` instances: a `Trajectory` of `[B, G, T]`.
+
+  Raises:
+    ValueError: if `parts.rollout` plays groups of another size than the parts say.
+  """
   def independent(params, key, instance):
     keys = jax.random.split(key, parts.group_size)
     return jax.vmap(parts.agent.rollout, (None, 0, None))(params, keys, instance)
@@ -157,6 +161,9 @@ def play(parts: ControlParts, params: PyTree, key: Array, instances: PyTree) -> 
   keys = jax.random.split(key, jax.tree.leaves(instances)[0].shape[0])
   keys, instances = mesh.own_share((keys, parts.constrain(instances)), parts.axis_name, "groups")
   episodes = jax.vmap(parts.rollout or independent, (None, 0, 0))(params, keys, instances)
+  if episodes.mask.shape[1] != parts.group_size:
+    raise ValueError(f"group_size={parts.group_size}, but the rollout {describe.name_of(parts.rollout or independent)} "
+                     f"plays groups of {episodes.mask.shape[1]}")
   episodes = episodes if parts.judge is None else jax.vmap(parts.judge)(episodes)
   return mesh.gather(parts.constrain(episodes), parts.axis_name)
 

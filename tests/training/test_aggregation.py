@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from rlcore import advantages, losses
-from rlcore.training import aggregation, describe, language
+from rlcore.training import aggregation, control, describe, language
 from rlcore.training import state as state_lib
 from rlcore.types import Rewards, Rollouts
 from tests.training import bigram, test_control
@@ -149,3 +149,12 @@ def test_groups_are_informative_where_credit_differs():
   process = np.zeros(rollouts.mask.shape, np.float32)
   process[0, 0, 0] = process[1, 0, 0] = process[3, 1, 0] = 1  # the last of these does not count
   assert measure(shaped=level.replace(process=process)) == 0.75
+
+
+def test_groups_have_the_size_that_the_parts_say():
+  agent = test_control.make_parts().agent
+  rollout = lambda params, key, instance: jax.vmap(agent.rollout, (None, 0, None))(
+      params, jax.random.split(key, 3), instance)
+  experiment = control.make_control_experiment(test_control.make_parts(rollout=rollout))
+  with pytest.raises(ValueError, match="group_size=2, but the rollout lambda plays groups of 3"):
+    jax.eval_shape(experiment.update, jax.eval_shape(experiment.init, jax.random.key(0)))
