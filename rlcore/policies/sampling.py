@@ -209,7 +209,7 @@ def sample(
   batch = prompts.shape[0]
   if keys.ndim == (0 if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) else 1):
     keys = jax.random.split(keys, batch)
-  uniforms = jax.vmap(lambda key: jax.random.uniform(key, (group_size, max_new_tokens), jnp.float32))(keys)
+  uniforms = jax.vmap(lambda key: jax.random.uniform(key, (group_size, max_new_tokens)))(keys).astype(jnp.float32)
   stops = jnp.asarray(tuple(stop_tokens), jnp.int32)
   rows, rooms = (batch, group_size), _rooms(max_new_tokens)
 
