@@ -70,8 +70,8 @@ def _deviations(values: Array, mask: Array | None, axis, axis_name: AxisName) ->
 
 def _sqrt(x: Array) -> Array:
   """Square root whose gradient at 0 is 0."""
-  positive = x > 0
-  return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+  nothing = x <= 0  # NaN is not nothing, and must come out as NaN
+  return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, x)))
 
 
 def centred(values: Array, mask: Array | None = None, *, axis=None, axis_name: AxisName = None) -> Array:
@@ -85,7 +85,7 @@ def masked_var(
   squares = masked_sum(
       jnp.square(centred(values, mask, axis=axis, axis_name=axis_name)), mask, axis=axis, axis_name=axis_name)
   count = masked_count(values, mask, axis=axis, axis_name=axis_name)
-  return jnp.where(count > ddof, squares / jnp.maximum(count - ddof, 1), 0)
+  return jnp.where((count > ddof) | jnp.isnan(squares), squares / jnp.maximum(count - ddof, 1), 0)
 
 
 def masked_std(
@@ -206,12 +206,15 @@ def running_moments_update(
 
 def running_std(stats: dict[str, Array]) -> Array:
   """Standard deviation (divisor n) of running moments; 0 for fewer than two values and for a constant stream."""
-  spread = (stats["count"] > 1) & (stats["max"] > stats["min"])
-  return jnp.where(spread, _sqrt(stats["m2"] / jnp.maximum(stats["count"], 1)), 0)
+  flat = (stats["count"] <= 1) | (stats["max"] <= stats["min"])
+  return jnp.where(flat, 0, _sqrt(stats["m2"] / jnp.maximum(stats["count"], 1)))
 
 
 def average_ranks(values: Array, mask: Array | None = None) -> Array:
-  """Ranks the counted elements of a vector `[N]` from 1; ties share their average rank, masked places get 0."""
+  """Ranks the counted elements of a vector `[N]` from 1; ties share their average rank, masked places get 0.
+
+  A NaN has no place in the order, so one that counts makes every rank NaN.
+  """
   values = jnp.asarray(values)
   checks.rank(1, values=values)
   checks.same_shape(values=values, mask=mask)
@@ -220,7 +223,8 @@ def average_ranks(values: Array, mask: Array | None = None) -> Array:
   ordered = jnp.sort(jnp.where(keep, values, jnp.inf))
   below = jnp.searchsorted(ordered, values, side="left")
   up_to = jnp.minimum(jnp.searchsorted(ordered, values, side="right"), jnp.sum(keep))
-  return masked((below + up_to + 1) / 2, keep)
+  ranks = jnp.where(jnp.any(jnp.isnan(values)), jnp.nan, (below + up_to + 1) / 2)
+  return masked(ranks, keep)
 
 
 def pearson_correlation(
@@ -249,9 +253,10 @@ def pearson_correlation(
   x, y = masked(x, keep), masked(y, keep)
   u, v = centred(x, keep, axis_name=axis_name), centred(y, keep, axis_name=axis_name)
   var_u, var_v = total(u * u), total(v * v)
-  varies = (var_u > eps + 1e-10 * total(x * x)) & (var_v > eps + 1e-10 * total(y * y))
-  scale = _sqrt(jnp.where(varies, var_u, 1)) * _sqrt(jnp.where(varies, var_v, 1))
-  rho = jnp.where(varies, jnp.clip(total(u * v) / scale, -1, 1), 0)
+  # comparisons are such that NaN does not count as constant: it is to come out
+  constant = (var_u <= eps + 1e-10 * total(x * x)) | (var_v <= eps + 1e-10 * total(y * y))
+  scale = _sqrt(jnp.where(constant, 1, var_u)) * _sqrt(jnp.where(constant, 1, var_v))
+  rho = jnp.where(constant, 0, jnp.clip(total(u * v) / scale, -1, 1))
   rho = jnp.where(total(x != y) > 0, rho, 1)
   return jnp.where(total(jnp.ones_like(x)) > 1, rho, 0)
 

@@ -245,7 +245,7 @@ def discounted_occupancy(
   checks.shape(transition.shape[2:], initial=initial, terminal=terminal)
   spent = jnp.where(terminal, 0, _solve(_mixed(transition, policy_probs).T, initial))
   total = jnp.sum(spent)
-  return jnp.where(total > 0, spent / jnp.where(total > 0, total, 1), 0)
+  return jnp.where(total <= 0, 0, spent / jnp.where(total <= 0, 1, total))
 
 
 def _process(table: Array, transition: Array, discount: Array | float, name: str = "rewards") -> tuple[Array, Array]:

@@ -22,12 +22,16 @@ class Rollouts:
     tokens: `[G, T]` int32, response tokens; junk where neither `mask` nor `valid` is set.
     mask: `[G, T]`, 1 where the policy drew the token and it counts in the loss.
     log_probs: `[G, T]` float32, log-probability of each token under the distribution it was sampled from (the
-      "old" log-probabilities), 0 where `mask` is 0.
+      "old" log-probabilities), 0 where `mask` is 0. A learner may have computed them again, see `sampler_log_probs`.
     prompt: `[P]` int32, padded on the left.
     prompt_mask: `[P]`, 1 on the prompt's own tokens.
     valid: `[G, T]` or None, 1 where `tokens` is real, observation tokens of an environment included (they identify
       the state but earn no credit); None means `mask`.
     ref_log_probs: `[G, T]` float32 or None, log-probabilities under a frozen reference policy.
+    support: `[G, T, W]` or None, the tokens that top-k and top-p left to draw from at each place (see
+      `policies.support`); whoever scores the tokens renormalises over them. None: all tokens.
+    sampler_log_probs: `[G, T]` float32 or None, the log-probabilities that the sampler reported, where `log_probs` are
+      the trainer's (other kernels, low precision).
   """
 
   tokens: Array
@@ -37,6 +41,8 @@ class Rollouts:
   prompt_mask: Array
   valid: Array | None = None
   ref_log_probs: Array | None = None
+  support: Array | None = None
+  sampler_log_probs: Array | None = None
 
 
 @struct.dataclass
@@ -46,10 +52,13 @@ class Rewards:
   Attributes:
     outcome: `[G]` float32, one reward per response.
     process: `[G, T]` float32 or None, token-aligned rewards; the reward of a step sits on the step's last token.
+    valid: `[G]` or None, > 0 where the response could be scored; None means all. The others earn no credit, have no
+      part in the statistics of their group and do not count in the loss; their `outcome` is 0.
   """
 
   outcome: Array
   process: Array | None = None
+  valid: Array | None = None
 
 
 @struct.dataclass

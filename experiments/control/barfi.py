@@ -58,15 +58,20 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
     learns = {"weights": config.outer * config.learn_weights, "logit": config.outer * config.learn_discount}
     success = jnp.append(jax.vmap(success_rate)(batches[1]), success_rate(fresh))
     descent = state_lib.Gradient(-success[-1], jax.tree.map(lambda on, x: -on * x, learns, slope), {})
-    mixture, opt_state, metrics = state_lib.apply_gradient(optimizer, mixture, state.opt_state, descent)
+    moved, opt_state, metrics = state_lib.apply_gradient(optimizer, mixture, state.opt_state, descent)
     applied = metrics.pop("applied")
-    theta += (1 - config.outer) * config.inner_lr * delta(theta, mixture, fresh)
+    theta += (1 - config.outer) * config.inner_lr * delta(theta, moved, fresh)
+    before = state.params["theta"], mixture, state.opt_state
+    sound = state_lib.still_sound(theta, before[0])
+    theta, mixture, opt_state = state_lib.select(sound & (applied > 0), (theta, moved, opt_state), before)
     bias, w_primary, w_aux = mixture["weights"]
     metrics |= {"success": jnp.mean(success), "bias": bias, "w_primary": w_primary, "w_aux": w_aux,
+                "nonfinite_policy": 1.0 - sound,
                 "discount": reward_lib.learned_discount(mixture["logit"]),
                 "tokens": stats.masked_sum(batches[1].mask) + stats.masked_sum(fresh.mask)}
     return state.replace(step=state.step + 1, key=key, params={"theta": theta, "mixture": mixture},
-                         opt_state=opt_state, skipped=state.skipped + (applied == 0).astype(jnp.int32)), metrics
+                         opt_state=opt_state,
+                         skipped=state.skipped + (~sound | (applied == 0)).astype(jnp.int32)), metrics
 
   def evaluate(state):
     return {"success": success_rate(play(state.params["theta"], jax.random.key(2**20), config.eval_episodes))}

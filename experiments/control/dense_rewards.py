@@ -97,7 +97,7 @@ def shared_score(task: Task, config: ml_collections.ConfigDict) -> RewardTransfo
     own = jax.random.split(jax.random.fold_in(key, jax.lax.axis_index(control.GROUPS)), group.outcome.shape[0])
     pay = lambda key, outcome, episode: token_rewards(task, config, key, outcome, episode)
     paid = jax.vmap(pay)(own, group.outcome, batch)
-    return Rewards(jnp.zeros_like(group.outcome), paid), jax.random.fold_in(key, 2**20)
+    return group.replace(outcome=jnp.zeros_like(group.outcome), process=paid), jax.random.fold_in(key, 2**20)
 
   return RewardTransform(lambda key, example: key, apply)
 

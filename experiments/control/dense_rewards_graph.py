@@ -135,15 +135,17 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
       base = -jnp.linalg.norm(places[cell] - places[goal])
       return rewards.graph_guided_reward(base, embeddings[cell], embeddings[goal], config.graph_coef)
 
-    q, episode = tabular_q.q_learning_episode(
+    q, episode, sound = tabular_q.q_learning_episode(
         world, lambda state: number(state.place) * CELLS + goal, q, play_key, task, pay=pay,
-        learning_rate=config.learning_rate, epsilon=config.epsilon, discount=config.discount)
-    return (q, embeddings), {"success": jnp.sum(episode.reward_t), "tokens": jnp.sum(episode.mask)}
+        learning_rate=config.learning_rate, epsilon=config.epsilon, discount=config.discount, with_soundness=True)
+    return (q, embeddings), {"success": jnp.sum(episode.reward_t), "tokens": jnp.sum(episode.mask),
+                             "nonfinite_reward": 1.0 - sound}
 
   def update(state):
     key, run_key = jax.random.split(state.key)
     (q, _), metrics = jax.lax.scan(one_episode, (state.q, state.embeddings), jax.random.split(run_key, config.episodes))
-    metrics = {"success": jnp.mean(metrics["success"]), "tokens": jnp.sum(metrics["tokens"])}
+    metrics = {"success": jnp.mean(metrics["success"]), "tokens": jnp.sum(metrics["tokens"]),
+               "nonfinite_reward": jnp.max(metrics["nonfinite_reward"])}
     return state.replace(step=state.step + 1, key=key, q=q), metrics | {"judged": judge(q, config.horizon)}
 
   return Experiment(init, update, lambda state: {"judged": judge(state.q, config.horizon), "fit_loss": state.fit_loss},

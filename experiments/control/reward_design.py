@@ -19,6 +19,7 @@ from experiments.control import reward_design_line
 from rlcore import advantages, rewards, stats
 from rlcore.envs import chain
 from rlcore.training import plots, tabular_policy
+from rlcore.training import state as state_lib
 from rlcore.types import Array, Experiment, Trajectory
 
 LEARN_EVERY, LEARN_ON = 2, 5  # the policy moves after every second episode, on the last five
@@ -83,10 +84,13 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
                    "tokens": jnp.sum(episode.mask), "paid": stats.masked_sum(recorded.paid, episode.mask)}
 
   def update(state):
-    state, metrics = jax.lax.scan(one_episode, state, jnp.arange(config.episodes))
+    after, metrics = jax.lax.scan(one_episode, state, jnp.arange(config.episodes))
+    learned = lambda state: (state.theta, state.phi, state.value, state.counts, state.recent)
+    sound = state_lib.still_sound(learned(after), learned(state))
+    state = state_lib.select(sound, after, state.replace(key=after.key))
     metrics = {name: jnp.mean(x) for name, x in metrics.items()}
     metrics["tokens"] *= config.episodes
-    metrics["phi_abs"] = jnp.mean(jnp.abs(state.phi))
+    metrics |= {"phi_abs": jnp.mean(jnp.abs(state.phi)), "nonfinite_reward_state": 1.0 - sound}
     history = state.record.at[state.step].set(metrics["return"])
     return state.replace(step=state.step + 1, record=history), metrics
 

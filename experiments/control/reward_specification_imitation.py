@@ -98,7 +98,8 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
     used = jnp.arange(config.most_demonstrations) < config.demonstrations
     shown = state.demonstrations.replace(mask=state.demonstrations.mask * used[:, None])
     after, loss = imitate(state, shown, learner, fit_key, config, optimizer, critic_optimizer)
-    after = jax.tree.map(functools.partial(jnp.where, state.step < config.rounds), after, state)
+    sound = state_lib.still_sound(after, state) & jnp.isfinite(loss)
+    after = state_lib.select((state.step < config.rounds) & sound, after, state)
     after = after.replace(key=key, step=state.step + 1)
     metrics = measure(after, eval_key)
     # Cloning plays nothing: its loss reads no episode of the learner.
@@ -106,7 +107,8 @@ def make_experiment(config: ml_collections.ConfigDict) -> Experiment:
     good_after = jnp.where(state.is_good > 0, state.good_after, state.good_after + played)
     after = after.replace(good_after=good_after, is_good=jnp.maximum(state.is_good, metrics["progress"] >= GOOD))
     return after, metrics | {
-        "loss": loss, "episodes": played, "good_after": good_after, "is_good": after.is_good,
+        "loss": jnp.where(sound, loss, 0.0), "nonfinite_loss": 1.0 - sound, "episodes": played,
+        "good_after": good_after, "is_good": after.is_good,
         "tokens": jnp.sum(learner.mask)}
 
   def evaluate(state):

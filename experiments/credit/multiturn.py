@@ -87,7 +87,7 @@ def turn_rewards(dense: Array | float, raw: Rewards, batch: Trajectory) -> Rewar
 
   process = jax.vmap(one)(
       raw.outcome, info["turn_rewards"], info["turn_mask"], info["turn_end"], info["num_goals"].astype(jnp.float32))
-  return Rewards(outcome=jnp.zeros_like(raw.outcome), process=process)
+  return raw.replace(outcome=jnp.zeros_like(raw.outcome), process=process)
 
 
 def mixed_advantage(weights: ml_collections.ConfigDict, rewards: Rewards, batch: Trajectory) -> Array:

@@ -55,7 +55,6 @@ def _parts(config: ml_collections.ConfigDict, key: Array) -> control.ControlPart
       # With one mask for all candidates of a question this is `losses.slate_objective`; of trajectories it is GRPO's.
       policy_loss=functools.partial(
           losses.clip_policy_loss, clip_low=config.clip, clip_high=None, aggregation="sequence"),
-      aggregation={"mode": "sequence"},
       entropy_coef=config.entropy_coef,
       describe=_describe)
 

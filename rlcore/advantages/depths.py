@@ -121,7 +121,7 @@ def depthwise_advantage(
   def compare(values, count):
     nodes = values.reshape(-1, count, num_leaves // count)[..., 0]
     std = stats.masked_std(nodes, axis=1, ddof=ddof)[:, None]
-    flat = (std <= 0) | (std < std_floor)
+    flat = ((std <= 0) | (std < std_floor)) & ~jnp.any(jnp.isnan(nodes), 1, keepdims=True)
     advantage = jnp.clip(stats.centred(nodes, axis=1) / jnp.where(flat, 1, std + eps), -clip, clip)
     return _repeat(jnp.where(flat, 0, advantage)[..., None], num_leaves)
 

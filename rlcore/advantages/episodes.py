@@ -18,7 +18,8 @@ def step_rewards(rewards: Rewards, mask: Array) -> Array:
   """Puts the outcome of every episode on its last counted step and adds the process rewards.
 
   Args:
-    rewards: `outcome` `[G]` and, where there is one, `process` `[G, T]` are used.
+    rewards: `outcome` `[G]` and, where there are any, `process` `[G, T]` and `valid` `[G]` are used; an episode that is
+      not valid is paid nothing.
     mask: `[G, T]`, > 0 where a step counts.
 
   Returns:
@@ -27,6 +28,10 @@ def step_rewards(rewards: Rewards, mask: Array) -> Array:
   Reference: multi-turn guide, arXiv:2510.01132, sec. 3 (rewards sit on the last token of an action).
   """
   outcome, process, mask = jax.lax.stop_gradient((rewards.outcome, rewards.process, jnp.asarray(mask)))
+  if rewards.valid is not None:
+    checks.same_shape(**{"rewards.outcome": outcome, "rewards.valid": rewards.valid})
+    scored = jnp.asarray(rewards.valid) > 0
+    outcome, mask = stats.masked(outcome, scored), jnp.where(scored[:, None], mask, 0)
   checks.rank(1, **{"rewards.outcome": outcome})
   checks.rank(2, mask=mask)
   checks.same_prefix(1, **{"mask": mask, "rewards.outcome": outcome})

@@ -26,7 +26,8 @@ def group_advantage(
   | REINFORCE | none | none | |
 
   Where there is no spread (all counted rewards equal in float32, a single one, or `n <= ddof` with the std) every
-  advantage is exactly 0; with `center="none"`, whose subject is not the group, it is the raw reward.
+  advantage is exactly 0; with `center="none"`, whose subject is not the group, it is the raw reward. A counted reward
+  that is NaN makes every advantage of the group NaN.
 
   Args:
     rewards: `[G]`.
@@ -55,13 +56,15 @@ def group_advantage(
   checks.same_shape(rewards=rewards, mask=mask)
   keep = stats.as_mask(mask, rewards)
   rewards = stats.masked(rewards, keep)
-  spread = _spans(rewards, keep, axis_name) > 0
+  span = _spans(rewards, keep, axis_name)
+  flat = span <= 0
   if scale == "std":
-    spread &= stats.masked_count(rewards, keep, axis_name=axis_name) > ddof
+    flat |= (stats.masked_count(rewards, keep, axis_name=axis_name) <= ddof) & ~jnp.isnan(span)
   numerator = _from_center(rewards, keep, center, axis_name)
   divisor = _scale(rewards, keep, scale, ddof, axis_name) + eps if scale != "none" else 1.0
   without_spread = rewards if center == "none" else 0.0
-  return stats.masked(jnp.where(spread, numerator / jnp.where(spread, divisor, 1.0), without_spread), keep)
+  compared = jnp.where(jnp.isnan(span), jnp.nan, numerator / jnp.where(flat, 1.0, divisor))
+  return stats.masked(jnp.where(flat, without_spread, compared), keep)
 
 
 def step_group_advantage(rewards: Array, eps: float = 1e-6, mask: Array | None = None) -> Array:
@@ -129,15 +132,17 @@ def group_relative(rewards: Rewards, batch: Rollouts, **settings) -> Array:
   Token rewards reach such an estimator only through their sum over a response, which is added to its outcome.
 
   Args:
-    rewards: `outcome` `[G]` and, where there is one, `process` `[G, T]` are used.
+    rewards: `outcome` `[G]` and, where there are any, `process` `[G, T]` and `valid` `[G]` are used: a response that is
+      not valid gets 0 and has no part in the statistics.
     batch: `mask` is used. A response without a counted token still counts in its group.
-    **settings: keyword arguments of `group_advantage`.
+    **settings: keyword arguments of `group_advantage`, a `mask` `[G]` of its own among them.
 
   Returns:
     `[G, T]` float32, 0 where `batch.mask` is not set; no gradient flows.
 
   Reference: GRPO, arXiv:2402.03300, sec. 4.1.2.
   """
+  settings = dict(mask=rewards.valid) | settings
   return broadcast_to_tokens(group_advantage(total_rewards(rewards, batch.mask), **settings), batch.mask)
 
 
@@ -216,11 +221,11 @@ def _median(values: Array, keep: Array, axis_name: stats.AxisName) -> Array:
   ordered = jnp.sort(ordered)
   count = stats.masked_count(values, keep, axis_name=axis_name).astype(jnp.int32)
   low, high = ordered[jnp.maximum(count - 1, 0) // 2], ordered[count // 2]
-  return jnp.where(count > 0, low + (high - low) / 2, 0)
+  return jnp.where(count > 0, low + (high - low) / 2, 0)  # a NaN sorts last: the caller looks for it
 
 
 def _spans(rewards: Array, keep: Array, axis_name: stats.AxisName) -> Array:
-  """Largest minus smallest counted reward, -inf if none counts."""
+  """Largest minus smallest counted reward, -inf if none counts, NaN if one of them is."""
   high = jnp.max(jnp.where(keep, rewards, -jnp.inf), initial=-jnp.inf)
   low = jnp.min(jnp.where(keep, rewards, jnp.inf), initial=jnp.inf)
   if axis_name is not None:

@@ -40,7 +40,7 @@ def reward_weighted_probs(advantages: Array, temperature: float = 0.7, mask: Arr
   advantages = jnp.where(keep, advantages, -jnp.inf).astype(jnp.float32)
   if temperature <= 0:
     best = jnp.arange(advantages.size) == jnp.argmax(advantages)
-    return stats.masked(best, keep)
+    return stats.masked(jnp.where(jnp.any(jnp.isnan(advantages)), jnp.nan, best), keep)
   # the greatest is taken off before the division: however small the temperature, it keeps its weight of 1
   greatest = jnp.max(advantages, initial=-jnp.inf)
   weights = stats.masked(jnp.exp((advantages - greatest) / temperature), keep)
@@ -72,7 +72,7 @@ def thought_advantage(
   flags, step_mask, correct = map(jnp.asarray, (flags, step_mask, correct))
   outcome, keep, right = _outcomes(flags, step_mask, correct, eps, ddof)
   good = jax.vmap(thoughts.good_steps)(flags, step_mask)
-  elsewhere = jnp.where(right, outcome - thoughts.capability_reward(correct, alpha), 0)
+  elsewhere = jnp.where(right, outcome - thoughts.capability_reward(correct, alpha), 0 * outcome)
   return jax.lax.stop_gradient(stats.masked(jnp.where(good, outcome, elsewhere), keep))
 
 
@@ -154,6 +154,5 @@ def _outcomes(flags: Array, step_mask: Array, correct: Array, eps: float, ddof: 
   checks.rank(1, correct=correct)
   checks.same_shape(flags=flags, step_mask=step_mask)
   checks.same_prefix(1, flags=flags, correct=correct)
-  right = correct > 0
-  outcome = group_advantage(right.astype(jnp.float32), eps=eps, ddof=ddof)
-  return outcome[:, None], step_mask > 0, right[:, None]
+  outcome = group_advantage(thoughts.read_correct(correct), eps=eps, ddof=ddof)
+  return outcome[:, None], step_mask > 0, (correct > 0)[:, None]

@@ -75,7 +75,7 @@ def prefix_tree_values(
   mean = rewards[0] - centred[0]  # exactly the reward when all are equal
   size, length = tokens.shape
   n_before, n_after = _sizes(branches)
-  v_before, v_after = _means(branches, centred)
+  v_before, v_after = _means(branches, centred, jnp.ones(size, bool))
   n_next = size + jnp.cumsum(_place(branches, n_after - n_before, length), axis=1)
   # A row meets every node size at most once, so the size finds the value: one number per node, wherever it is read.
   by_size = jnp.full((size, size + 1), v_before[0, 0])
@@ -138,7 +138,7 @@ def prefix_tree(tokens: Array, mask: Array, valid: Array | None = None, *, metho
 
 def tempo_advantage(
     tokens: Array, rewards: Array, mask: Array, valid: Array | None = None, normalize_std: bool = True, ddof: int = 1,
-    eps: float = 1e-6, td_coef: float = 1.0, *, method: str = "auto") -> Array:
+    eps: float = 1e-6, td_coef: float = 1.0, *, members: Array | None = None, method: str = "auto") -> Array:
   """Adds to GRPO's outcome advantage, at tokens where the group branches, the change of the prefix tree's value.
 
   `A = (r - mean(r) + td_coef * (v_next - v_prev)) / (std(r) + eps)`. `td_coef=0` is GRPO; with `normalize_std=False` it
@@ -155,6 +155,7 @@ def tempo_advantage(
     ddof: static, the std's divisor is `G - ddof`; 1 as in torch.
     eps: added to the std.
     td_coef: weight of the tree's term.
+    members: `[G]` or None, > 0 where a response has a reward; the others get 0 and are in no mean, std or node.
     method: static, see `prefix_lcp`.
 
   Returns:
@@ -164,12 +165,15 @@ def tempo_advantage(
   """
   tokens, rewards, mask, valid = _checked(tokens, rewards, mask, valid)
   _, branches = _tree(tokens, valid, method=method)
-  centred = stats.centred(rewards)
-  before, after = _means(branches, centred)
+  checks.same_shape(rewards=rewards, members=members)
+  centred = stats.centred(rewards, members)
+  before, after = _means(branches, centred, stats.as_mask(members, rewards))
   credit = centred[:, None] + td_coef * _place(branches, after - before, tokens.shape[1])
   if normalize_std:
-    scale = stats.masked_std(rewards, ddof=ddof) + eps
+    scale = stats.masked_std(rewards, members, ddof=ddof) + eps
     credit = credit / jnp.where(scale > 0, scale, 1)  # eps = 0 and equal rewards
+  if members is not None:
+    mask = (mask > 0) & stats.as_mask(members, rewards)[:, None]
   return lax.stop_gradient(stats.masked(credit, mask))
 
 
@@ -179,7 +183,8 @@ def tempo(
   """Applies `tempo_advantage` to the records of one group; a `functools.partial` of it is an `AdvantageEstimator`.
 
   Args:
-    rewards: as `total_rewards` adds them up: credit is for the whole, wherever in a response it was paid.
+    rewards: as `total_rewards` adds them up: credit is for the whole, wherever in a response it was paid. What is not
+      `valid` gets 0 and has no part in it.
     batch: `tokens`, `mask` and `valid` are used.
     td_coef: weight of the tree's term; 0 is GRPO.
     normalize_std: static, whether to divide by the std of the rewards.
@@ -194,7 +199,7 @@ def tempo(
   """
   return tempo_advantage(
       batch.tokens, total_rewards(rewards, batch.mask), batch.mask, batch.valid, normalize_std, ddof, eps, td_coef,
-      method=method)
+      members=rewards.valid, method=method)
 
 
 def _checked(tokens, rewards, mask, valid):
@@ -260,9 +265,9 @@ def _sizes(branches: _Branches) -> tuple[Array, Array]:
   return node[:, None], _choose(branches, left, right)
 
 
-def _means(branches: _Branches, rewards: Array) -> tuple[Array, Array]:
-  """Mean reward of the node, `[K, 1]`, and of the child that a member is in, `[K, G]`."""
-  node, left, right = (stats.masked_mean(jnp.broadcast_to(rewards, x.shape), x, axis=1)
+def _means(branches: _Branches, rewards: Array, members: Array) -> tuple[Array, Array]:
+  """Mean reward of the node, `[K, 1]`, and of the child that a member is in, `[K, G]`, over `members` `[G]` bool."""
+  node, left, right = (stats.masked_mean(jnp.broadcast_to(rewards, x.shape), x & members, axis=1)
                        for x in (branches.node, branches.left, branches.right))
   return node[:, None], _choose(branches, left, right)
 

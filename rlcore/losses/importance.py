@@ -110,7 +110,7 @@ def truncated_importance_weights(
   if outside == "truncate":
     weights = jnp.clip(weights, floor, cap)
   elif outside == "drop":
-    weights = jnp.where((weights >= floor) & (weights <= cap), weights, 0)
+    weights = jnp.where((weights < floor) | (weights > cap), 0, weights)  # so that NaN stays NaN
   else:
     raise ValueError(f'outside={outside!r} is neither "truncate" nor "drop"')
   return jax.lax.stop_gradient(stats.masked(weights, mask))

@@ -55,7 +55,8 @@ def trajectory_dpo_loss(step_rewards: Array, step_mask: Array, outcome: Array, a
   exists = jnp.any(step_mask > 0, 1)
   outcome = jax.lax.stop_gradient(outcome)
   pair = (outcome[:, None] > outcome[None, :]) & exists[:, None] & exists[None, :]
-  return stats.masked_mean(jax.nn.softplus(scores[None, :] - scores[:, None]), pair)
+  unknown = jnp.any(jnp.isnan(outcome) & exists)  # such an outcome is in no pair, and would go unnoticed
+  return jnp.where(unknown, jnp.nan, 1) * stats.masked_mean(jax.nn.softplus(scores[None, :] - scores[:, None]), pair)
 
 
 def classification_loss(logits: Array, labels: Array, weights: Array) -> Array:

@@ -58,7 +58,7 @@ def value_loss(
     old = jax.lax.stop_gradient(stats.masked(values_old, mask))
     near = _penalty(old + jnp.clip(values - old, -clip, clip) - targets, huber_delta)
     # Within the clip both are the same up to rounding: the gradient must not hang on that.
-    active = (jnp.abs(values - old) > clip) & (near > losses)
+    active = ((jnp.abs(values - old) > clip) & (near > losses)) | jnp.isnan(near)
     losses, clipped = jnp.where(active, near, losses), active.astype(jnp.float32)
   mean = lambda x: stats.masked_mean(x, mask, axis_name=axis_name)
   metrics = {"value_clip_fraction": mean(clipped), "value_error": mean(jnp.abs(error))}

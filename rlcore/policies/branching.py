@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from rlcore.advantages import groups
 from rlcore.advantages import steps as steps_lib
-from rlcore.policies import sampling
+from rlcore.policies import sampling, support
 from rlcore.types import Array, LanguageModel, PyTree, Rollouts
 
 
@@ -54,6 +54,7 @@ class Branches:
     step_mask: `[S]`, 1 where the response had not ended before the step.
     prompt: `[P]` int32, padded on the left.
     prompt_mask: `[P]`.
+    support: `[S, k, M, W]` or None, as in `Rollouts`.
   """
 
   tokens: Array
@@ -65,6 +66,7 @@ class Branches:
   step_mask: Array
   prompt: Array
   prompt_mask: Array
+  support: Array | None = None
 
 
 class _Front(NamedTuple):
@@ -109,7 +111,9 @@ class _Stages:
     self.ends = jnp.asarray((*step_tokens, *stop_tokens), jnp.int32)
     self.choice = functools.partial(steps_lib.reward_weighted_probs, temperature=selection_temperature)
     self.advantage, self.draw = advantage, functools.partial(
-        sampling.draw_tokens, temperature=temperature, top_k=top_k, top_p=top_p)
+        sampling.draw_with_support, temperature=temperature, top_k=top_k, top_p=top_p)
+    truncated = sampling.truncates(model.vocab_size, temperature, top_k, top_p)
+    self.room = (lambda shape: support.empty(shape, model.vocab_size, top_k)) if truncated else lambda shape: None
 
   def start(self, params: PyTree, keys: Array, prompts: Array, prompt_mask: Array) -> _Front:
     """Reads the prompts `[B, P]`."""
@@ -127,7 +131,7 @@ class _Stages:
     branches = Branches(
         tokens=jnp.full(tokens, self.pad_id, jnp.int32), mask=jnp.zeros(tokens), log_probs=jnp.zeros(tokens),
         rewards=jnp.zeros(choices), advantages=jnp.zeros(choices), chosen=jnp.zeros(choices[:2], jnp.int32),
-        step_mask=jnp.zeros(choices[:2]), prompt=prompts, prompt_mask=prompt_mask)
+        step_mask=jnp.zeros(choices[:2]), prompt=prompts, prompt_mask=prompt_mask, support=self.room(tokens))
     return _Front(jnp.zeros((), jnp.int32), keys, cache, hidden, prefix, prefix_mask, ~jnp.any(prompt_mask > 0, -1),
                   branches)
 
@@ -140,9 +144,11 @@ class _Stages:
     def advance(carry):
       index, active, hidden, cache, out = carry
       uniform = jax.lax.dynamic_index_in_dim(uniforms, index, 2, keepdims=False)
-      token, log_prob = self.draw(self.model.logits(params, hidden), uniform)
-      values = (jnp.where(active, token, self.pad_id), active.astype(jnp.float32), jnp.where(active, log_prob, 0))
-      out = tuple(jax.lax.dynamic_update_slice(x, v[..., None], (0, 0, index)) for x, v in zip(out, values))
+      token, log_prob, kept = self.draw(self.model.logits(params, hidden), uniform)
+      values = jnp.where(active, token, self.pad_id), active.astype(jnp.float32), jnp.where(active, log_prob, 0), kept
+      write = lambda x, v: jax.lax.dynamic_update_slice(
+          x, jnp.expand_dims(v, 2), (0, 0, index) + (0,) * (x.ndim - 3))
+      out = jax.tree.map(write, out, values)
       after, cache = self.model.step(params, cache, jnp.where(active, token, -1), index)
       hidden = jnp.where(active[..., None], after, hidden)
       return index + 1, active & ~jnp.any(token[..., None] == self.ends, -1), hidden, cache, out
@@ -151,11 +157,13 @@ class _Stages:
     empty = jnp.zeros((*rows, self.length))
     carry = (jnp.zeros((), jnp.int32), jnp.broadcast_to(~front.ended[:, None], rows),
              jnp.broadcast_to(front.hidden[:, None], (*rows, front.hidden.shape[-1])),
-             self.model.extend(front.cache, self.length), (empty.astype(jnp.int32) + self.pad_id, empty, empty))
-    _, _, hidden, cache, (tokens, mask, log_probs) = jax.lax.while_loop(unfinished, advance, carry)
+             self.model.extend(front.cache, self.length),
+             (empty.astype(jnp.int32) + self.pad_id, empty, empty, self.room(empty.shape)))
+    _, _, hidden, cache, (tokens, mask, log_probs, kept) = jax.lax.while_loop(unfinished, advance, carry)
     b, step = front.branches, front.step
     b = b.replace(tokens=_put(b.tokens, tokens, step), mask=_put(b.mask, mask, step),
-                  log_probs=_put(b.log_probs, log_probs, step), step_mask=_put(b.step_mask, ~front.ended, step))
+                  log_probs=_put(b.log_probs, log_probs, step), step_mask=_put(b.step_mask, ~front.ended, step),
+                  support=None if kept is None else _put(b.support, kept, step))
     stopped = jnp.any((mask > 0)[..., None] & (tokens[..., None] == self.stops), (-2, -1))
     steps = jnp.broadcast_to(step, front.ended.shape)
     candidates = Candidates(front.prefix, front.prefix_mask, tokens, mask, stopped, steps)
@@ -296,7 +304,7 @@ def as_rollouts(branches: Branches, pad_id: int = 0) -> Rollouts:
       join(branches.prompt, repeat(tokens[:-length])), join(branches.prompt_mask > 0, before & (mask[:-length] > 0)),
       pad_id)
   return Rollouts(tokens=branches.tokens, mask=branches.mask, log_probs=branches.log_probs, prompt=prompt,
-                  prompt_mask=prompt_mask)
+                  prompt_mask=prompt_mask, support=branches.support)
 
 
 def _chosen(branches: Branches) -> tuple[Array, Array]:

@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from rlcore.policies import support as support_lib
 from rlcore.types import Array, LanguageModel, PyTree
 
 FORBIDDEN = -1e30  # logit of a token that may not stand at its place; finite, so that 0 times it is 0
@@ -20,6 +21,7 @@ def token_log_probs(
     temperature: float | Array = 1.0,
     valid: Array | None = None,
     allowed: Array | None = None,
+    support: Array | None = None,
     chunk_size: int = 128,
     with_entropy: bool = False,
 ) -> Array | tuple[Array, Array]:
@@ -35,11 +37,12 @@ def token_log_probs(
     prompt_mask: like `prompts`.
     tokens: `[N, T]` int32, padded on the right; or `[B, G, T]`.
     mask: like `tokens`, 1 where a log-probability is wanted.
-    temperature: divides the logits; that of sampling, so that the results are those of the sampler. (Top-k and top-p
-      are not undone: what they cut off has a log-probability here.)
+    temperature: divides the logits; that of sampling, so that the results are those of the sampler.
     valid: like `tokens`, 1 where `tokens` is part of the sequence, `mask` or not; None means `mask`.
     allowed: `[T, V]` or None, > 0 where a token may stand at a place of a response; the others have no probability
       (about -1e30 is the log of it), and what is forced has log-probability 0.
+    support: `tokens.shape + [W]` or None, the tokens that the sampler's top-k and top-p left (`Rollouts.support`); the
+      others have no probability, as in `allowed`, and the entropy is over these.
     chunk_size: tokens of the batch at a time (static), at least one place of every response.
     with_entropy: also return the entropy of each place's distribution (static).
 
@@ -48,7 +51,7 @@ def token_log_probs(
     nats, same shape.
 
   Raises:
-    ValueError: if prompt and response do not fit the model's context.
+    ValueError: if prompt and response do not fit the model's context, or `temperature` is the number 0.
 
   Reference: chunked log-probabilities as in Cut Your Losses, arXiv:2411.09009, section 4.
   """
@@ -58,8 +61,8 @@ def token_log_probs(
   chex.assert_equal_shape([tokens, mask])
   hidden = hidden_before(model, params, prompts, prompt_mask, tokens, mask if valid is None else valid)
   return hidden_log_probs(
-      model, params, hidden, tokens, mask, temperature=temperature, allowed=allowed, chunk_size=chunk_size,
-      with_entropy=with_entropy)
+      model, params, hidden, tokens, mask, temperature=temperature, allowed=allowed, support=support,
+      chunk_size=chunk_size, with_entropy=with_entropy)
 
 
 def hidden_before(
@@ -101,25 +104,31 @@ def hidden_log_probs(
     *,
     temperature: float | Array = 1.0,
     allowed: Array | None = None,
+    support: Array | None = None,
     chunk_size: int = 128,
     with_entropy: bool = False,
 ) -> Array | tuple[Array, Array]:
   """Scores tokens given the hidden states `[..., T, D]` that predict them: the second half of `token_log_probs`."""
+  if isinstance(temperature, (int, float)) and temperature <= 0:
+    raise ValueError(f"temperature={temperature}: greedy decoding has no log-probabilities to train on")
+  if support is not None and support.shape[:-1] != tokens.shape:
+    raise ValueError(f"support has shape {support.shape}, expected [*{tokens.shape}, W]")
   rows = lambda x: x.reshape(-1, *x.shape[tokens.ndim - 1:])
-  out = _chunked(model, params, rows(hidden), rows(tokens), rows(mask > 0), allowed, temperature, chunk_size,
-                 with_entropy)
+  out = _chunked(model, params, rows(hidden), rows(tokens), rows(mask > 0), allowed,
+                 None if support is None else rows(support), temperature, chunk_size, with_entropy)
   out = tuple(x.reshape(tokens.shape) for x in out)
   return out if with_entropy else out[0]
 
 
-def _chunked(model, params, hidden, tokens, counted, allowed, temperature, chunk_size, with_entropy):
+def _chunked(model, params, hidden, tokens, counted, allowed, support, temperature, chunk_size, with_entropy):
   """Maps `hidden [N, T, D]` to log-probabilities (and entropies) `[N, T]`, some places of every row at a time."""
   count, length = tokens.shape
   allowed = jnp.ones((length, 1), bool) if allowed is None else jnp.asarray(allowed) > 0
 
   @jax.checkpoint
-  def chunk(hidden, tokens, counted, allowed):
-    logits = jnp.where(allowed[0], model.logits(params, hidden) / temperature, FORBIDDEN)
+  def chunk(hidden, tokens, counted, allowed, support):
+    may = allowed[0] if support is None else allowed[0] & support_lib.unpack(support, model.vocab_size)
+    logits = jnp.where(may, model.logits(params, hidden) / temperature, FORBIDDEN)
     log_z = jax.nn.logsumexp(logits, -1)
     chosen = jnp.take_along_axis(logits, jnp.where(counted, tokens, 0)[..., None], -1)[..., 0]
     out = (jnp.where(counted, chosen - log_z, 0),)
@@ -135,6 +144,6 @@ def _chunked(model, params, hidden, tokens, counted, allowed, temperature, chunk
     x = jnp.pad(x, [(0, 0), (0, chunks * places - length)] + [(0, 0)] * (x.ndim - 2))
     return jnp.moveaxis(x.reshape(x.shape[0], chunks, places, *x.shape[2:]), 1, 0)
 
-  pieces = tuple(map(cut, (hidden, tokens, counted, allowed[None])))
+  pieces = jax.tree.map(cut, (hidden, tokens, counted, allowed[None], support))
   _, out = jax.lax.scan(lambda _, piece: (None, chunk(*piece)), None, pieces)
   return tuple(jnp.moveaxis(x, 0, 1).reshape(count, -1)[:, :length] for x in out)

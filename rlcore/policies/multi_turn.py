@@ -266,7 +266,13 @@ def make_token_agent(
   Returns:
     The agent. Its parameters are `{"policy": ..., "value": ...}`, the latter only with a critic; its trajectories are
     those of `as_trajectory`, and `score` takes any number of turns.
+
+  Raises:
+    ValueError: if `temperature` is the number 0: such an agent cannot be trained (`play` evaluates at 0).
   """
+  if isinstance(temperature, (int, float)) and temperature <= 0:
+    raise ValueError(f"temperature={temperature} must be above 0: greedy decoding cannot be trained (play can use 0)")
+
   def init(key):
     policy_key, value_key = jax.random.split(key)
     params = {"policy": model.init(policy_key)}

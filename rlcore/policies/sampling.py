@@ -9,6 +9,7 @@ import jax
 from jax import custom_batching
 import jax.numpy as jnp
 
+from rlcore.policies import support as support_lib
 from rlcore.types import Array, LanguageModel, PyTree, Rollouts
 
 _ROOM = 32  # response places that the cache has room for at first, and grows by at least
@@ -67,6 +68,11 @@ def _truncate(logits: Array, top_k: int, top_p: float | Array) -> Array:
   return logits
 
 
+def truncates(vocab_size: int, temperature: float | Array, top_k: int, top_p: float | Array) -> bool:
+  """Tells whether settings of `sample` draw from fewer than all tokens, greedy decoding (a point) left out."""
+  return not _is_number(temperature, 0) and (0 < top_k < vocab_size or not _is_number(top_p, 1))
+
+
 def _invert(weights: Array, target: Array) -> tuple[Array, Array]:
   """Finds the first place whose running sum passes `target`; returns it and what is left of `target` before it.
 
@@ -99,10 +105,33 @@ def draw_tokens(
   Returns:
     `(tokens [...] int32, log_probs [...] float32)`.
   """
+  return draw_with_support(logits, uniform, temperature, top_k, top_p, with_support=False)[:2]
+
+
+def draw_with_support(
+    logits: Array, uniform: Array, temperature: float | Array = 1.0, top_k: int = 0, top_p: float | Array = 1.0, *,
+    with_support: bool = True) -> tuple[Array, Array, Array | None]:
+  """Draws as `draw_tokens` and also tells from among which tokens.
+
+  Args:
+    logits: `[..., V]`.
+    uniform: `[...]` in [0, 1).
+    temperature: as in `sample`, like `top_k` and `top_p`.
+    top_k: static.
+    top_p: a number or an array.
+    with_support: static.
+
+  Returns:
+    `(tokens [...] int32, log_probs [...] float32, support [..., W])`, the last as `support.pack` makes it; None where
+    nothing is cut off, or it is not wanted.
+  """
   if _is_number(temperature, 0):
     tokens = jnp.argmax(logits, -1).astype(jnp.int32)
-    return tokens, jnp.zeros(tokens.shape, jnp.float32)
-  logits = _truncate(logits / temperature, top_k, top_p)
+    return tokens, jnp.zeros(tokens.shape, jnp.float32), None
+  logits = _truncate(logits.astype(jnp.float32) / temperature, top_k, top_p)
+  kept = None
+  if with_support and truncates(logits.shape[-1], temperature, top_k, top_p):
+    kept = support_lib.pack(logits != -jnp.inf, top_k)  # NaN is kept, for it must come out
   shifted = logits - jnp.max(logits, -1, keepdims=True)
   size = 1
   while size * size < logits.shape[-1]:
@@ -115,7 +144,7 @@ def draw_tokens(
   block, rest = _invert(mass, uniform * total)
   place, _ = _invert(jnp.take_along_axis(blocks, block[..., None, None], -2)[..., 0, :], rest)
   tokens = (block * size + place).astype(jnp.int32)
-  return tokens, jnp.take_along_axis(shifted, tokens[..., None], -1)[..., 0] - jnp.log(total)
+  return tokens, jnp.take_along_axis(shifted, tokens[..., None], -1)[..., 0] - jnp.log(total), kept
 
 
 def _rooms(max_new_tokens: int) -> list[int]:
@@ -140,6 +169,7 @@ def sample(
     top_p: float | Array = 1.0,
     stop_tokens: Sequence[int] = (),
     pad_id: int = 0,
+    with_support: bool = True,
 ) -> Rollouts:
   """Samples `group_size` responses to each prompt.
 
@@ -161,6 +191,8 @@ def sample(
       token at least); the number 1 for all.
     stop_tokens: ids that end a response; the stop token itself counts (static).
     pad_id: fills the places after it.
+    with_support: static; where top-k or top-p cut tokens off, also store which were left. Training needs it, at 4 k
+      bytes a token (top-k) or V / 8 (top-p alone), see `policies.support`; an evaluation does not.
 
   Returns:
     `Rollouts` with a leading `[B]`: tokens, mask and log_probs `[B, G, T]`; log_probs are those of the distribution
@@ -177,17 +209,19 @@ def sample(
   batch = prompts.shape[0]
   if keys.ndim == (0 if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) else 1):
     keys = jax.random.split(keys, batch)
-  uniforms = jax.vmap(lambda key: jax.random.uniform(key, (group_size, max_new_tokens)))(keys)
+  uniforms = jax.vmap(lambda key: jax.random.uniform(key, (group_size, max_new_tokens)))(keys).astype(jnp.float32)
   stops = jnp.asarray(tuple(stop_tokens), jnp.int32)
   rows, rooms = (batch, group_size), _rooms(max_new_tokens)
 
   def draw(index, active, hidden, out):
     """Draws token number `index` from `hidden` and writes it."""
     uniform = jax.lax.dynamic_index_in_dim(uniforms, index, 2, keepdims=False)
-    token, log_prob = draw_tokens(model.logits(params, hidden), uniform, temperature, top_k, top_p)
+    token, log_prob, kept = draw_with_support(
+        model.logits(params, hidden), uniform, temperature, top_k, top_p, with_support=with_support)
     token = jnp.where(active, token, pad_id)
-    values = (token, active.astype(jnp.float32), jnp.where(active, log_prob, 0))
-    write = lambda array, value: jax.lax.dynamic_update_slice(array, value[..., None], (0, 0, index))
+    values = (token, active.astype(jnp.float32), jnp.where(active, log_prob, 0)) + (() if kept is None else (kept,))
+    write = lambda array, value: jax.lax.dynamic_update_slice(
+        array, jnp.expand_dims(value, 2), (0, 0, index) + (0,) * (array.ndim - 3))
     return active & ~jnp.any(token[..., None] == stops, -1), token, tuple(map(write, out, values))
 
   def advance(carry):
@@ -200,7 +234,10 @@ def sample(
   hidden = jnp.broadcast_to(hidden[:, None], (*rows, hidden.shape[-1]))
   empty = jnp.zeros((*rows, max_new_tokens))
   asked = jnp.broadcast_to(jnp.any(prompt_mask > 0, -1)[:, None], rows)
-  active, token, out = draw(0, asked, hidden, (empty.astype(jnp.int32) + pad_id, empty, empty))
+  out = (empty.astype(jnp.int32) + pad_id, empty, empty)
+  if with_support and truncates(model.vocab_size, temperature, top_k, top_p):
+    out += (support_lib.empty(empty.shape, model.vocab_size, top_k),)
+  active, token, out = draw(0, asked, hidden, out)
   carry = (jnp.ones((), jnp.int32), active, token, cache, out)
   for room in rooms:
     if room > rooms[0]:
@@ -208,5 +245,6 @@ def sample(
     end = min(room + 1, max_new_tokens)  # token number `room` is drawn after the last place has been written
     unfinished = functools.partial(lambda end, carry: (carry[0] < end) & _any(carry[1]), end)
     carry = jax.lax.while_loop(unfinished, advance, carry)
-  tokens, mask, log_probs = carry[-1]
-  return Rollouts(tokens=tokens, mask=mask, log_probs=log_probs, prompt=prompts, prompt_mask=prompt_mask)
+  tokens, mask, log_probs, *kept = carry[-1]
+  return Rollouts(tokens=tokens, mask=mask, log_probs=log_probs, prompt=prompts, prompt_mask=prompt_mask,
+                  support=kept[0] if kept else None)

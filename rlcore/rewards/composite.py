@@ -101,7 +101,8 @@ def mixture(
   def apply(rewards, batch, state):
     results = [t.apply(rewards, batch, inner) for t, inner in zip(sources, state, strict=True)]
     parts = [part for part, _ in results]
-    outcome = weighted_sum([part.outcome for part in parts], weights, each=each)
+    scored = each and transforms.over_scored(each, rewards)
+    outcome = weighted_sum([part.outcome for part in parts], weights, each=scored)
     some = [jnp.asarray(part.process) for part in parts if part.process is not None]
     process = None
     if some:

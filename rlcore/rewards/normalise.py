@@ -95,6 +95,6 @@ def minmax_reward(reward: Array, running: PyTree) -> Array:
   Reference: PAR, arXiv:2502.18770 (its code divides by 0 where the extremes coincide).
   """
   low, high = running["min"], running["max"]
-  spread = high > low
-  mapped = standardized_reward(reward, jnp.where(spread, low, 0), jnp.where(spread, high - low, 1))
-  return jnp.where(spread, mapped, 0)
+  flat = high <= low
+  mapped = standardized_reward(reward, jnp.where(flat, 0, low), jnp.where(flat, 1, high - low))
+  return jnp.where(flat, 0, mapped)

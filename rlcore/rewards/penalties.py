@@ -35,7 +35,8 @@ def length_penalized_reward(
 
 
 def relative_length_reward(
-    reward: Array, length: Array, *, weight: float = 1.0, correct_above: float = 0.0) -> Array:
+    reward: Array, length: Array, *, weight: float = 1.0, correct_above: float = 0.0,
+    mask: Array | None = None) -> Array:
   """Adds to every reward of a group how short the response is among its siblings.
 
   The term is `0.5 - (length - shortest) / (longest - shortest)` for a correct response; for a wrong one it is that, but
@@ -46,6 +47,7 @@ def relative_length_reward(
     length: `[G]`, in tokens.
     weight: factor of the term.
     correct_above: a response is correct if its reward is greater than this.
+    mask: `[G]` or None, > 0 where a response exists; the others are nobody's siblings, and what they get is junk.
 
   Returns:
     `[G]` float32; no gradient flows.
@@ -54,8 +56,10 @@ def relative_length_reward(
   """
   reward, length = jnp.asarray(reward, jnp.float32), jnp.asarray(length, jnp.float32)
   checks.rank(1, reward=reward)
-  checks.same_shape(reward=reward, length=length)
-  shortest, longest = jnp.min(length), jnp.max(length)
+  checks.same_shape(reward=reward, length=length, mask=mask)
+  keep = stats.as_mask(mask, length)
+  shortest = jnp.min(jnp.where(keep, length, jnp.inf), initial=jnp.inf)
+  longest = jnp.max(jnp.where(keep, length, -jnp.inf), initial=-jnp.inf)
   differ = longest > shortest
   term = 0.5 - (length - shortest) / jnp.where(differ, longest - shortest, 1)
   term = jnp.where(reward > correct_above, term, jnp.minimum(term, 0))

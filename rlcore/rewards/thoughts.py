@@ -72,7 +72,13 @@ def capability_reward(correct: Array, alpha: float | Array = 1.0) -> Array:
   """
   correct = jnp.asarray(correct)
   checks.rank(1, correct=correct)
-  return jax.lax.stop_gradient(alpha * jnp.mean((correct > 0).astype(jnp.float32)))
+  return jax.lax.stop_gradient(alpha * jnp.mean(read_correct(correct)))
+
+
+def read_correct(correct: Array) -> Array:
+  """Reads `> 0` as 1 and everything else as 0, float32; NaN, which says neither, stays NaN."""
+  correct = jnp.asarray(correct)
+  return jnp.where(jnp.isnan(correct), jnp.nan, (correct > 0).astype(jnp.float32))
 
 
 def thought_rewards(flags: Array, step_mask: Array, is_correct: Array, r_out: Array, r_c: Array) -> Array:
@@ -102,7 +108,7 @@ def thought_rewards(flags: Array, step_mask: Array, is_correct: Array, r_out: Ar
   following = jax.lax.cummin(jnp.where(keep, ids, nobody), reverse=True)
   following = jnp.concatenate([following, jnp.full(1, nobody, ids.dtype)])[1:]  # thought of the next counted step
   paid = keep & (following < nobody) & (following > ids)
-  reward = jnp.where(jnp.asarray(is_correct) > 0, r_c, r_out)
+  reward = jnp.where(jnp.asarray(is_correct) > 0, r_c, r_out) + 0 * read_correct(is_correct)
   reward = jnp.where(good, reward, -reward).astype(jnp.float32)
   return jax.lax.stop_gradient(jnp.where(paid, reward, 0))
 

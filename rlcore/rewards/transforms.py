@@ -12,10 +12,13 @@ A lifter binds keyword arguments and says which part of the rewards its function
     shaped, state = batched(raw, rollouts, state)
 
 Centring and whitening a group are `on_outcome(stats.centred)` and `on_outcome(stats.whiten)`; over the whole batch,
-give them `axis_name`. Rewards carry no gradient: the lifters stop it.
+give them `axis_name`. Rewards carry no gradient: the lifters stop it. Where a response could not be scored
+(`Rewards.valid`) its outcome stays 0, and a function that takes a `mask` gets to know which ones count.
 """
 
 from collections.abc import Callable
+import functools
+import inspect
 from typing import Any
 
 import jax
@@ -91,7 +94,7 @@ def on_outcome(fn: Callable[..., Array], **kwargs) -> RewardTransform:
   """Lifts a function of a group's outcome rewards.
 
   Args:
-    fn: `([G]) -> [G]`, elementwise or over the group.
+    fn: `([G]) -> [G]`, elementwise or over the group (then with a `mask`, see above).
     **kwargs: bound to `fn`.
 
   Returns:
@@ -101,9 +104,20 @@ def on_outcome(fn: Callable[..., Array], **kwargs) -> RewardTransform:
   """
   def apply(rewards, batch):
     del batch
-    return _with_outcome(rewards, fn(rewards.outcome, **kwargs))
+    return _with_outcome(rewards, over_scored(fn, rewards)(rewards.outcome, **kwargs))
 
   return stateless(apply)
+
+
+def over_scored(fn: Callable[..., Array], rewards: Rewards) -> Callable[..., Array]:
+  """Binds `mask=rewards.valid` to a function of a group that takes a `mask`, where some could not be scored."""
+  if rewards.valid is None:
+    return fn
+  try:
+    masked = "mask" in inspect.signature(fn).parameters
+  except ValueError:  # a built-in that does not tell
+    masked = False
+  return functools.partial(fn, mask=rewards.valid) if masked else fn
 
 
 def on_process(fn: Callable[..., Array], **kwargs) -> RewardTransform:
@@ -138,7 +152,7 @@ def with_lengths(fn: Callable[..., Array], **kwargs) -> RewardTransform:
   """
   def apply(rewards, batch):
     lengths = stats.masked_count(batch.mask, batch.mask, axis=-1)
-    return _with_outcome(rewards, fn(rewards.outcome, lengths, **kwargs))
+    return _with_outcome(rewards, over_scored(fn, rewards)(rewards.outcome, lengths, **kwargs))
 
   return stateless(apply)
 
@@ -170,7 +184,7 @@ def with_running_stats(
 
   def apply(rewards, batch, state):
     outcome = field == "outcome"
-    values, mask = (jnp.asarray(rewards.outcome), None) if outcome else (_process(rewards, batch), batch.mask)
+    values, mask = (jnp.asarray(rewards.outcome), rewards.valid) if outcome else (_process(rewards, batch), batch.mask)
     state = stats.running_stats_update(state, values, mask, axis_name=axis_name)
     values = jnp.where(state["count"] >= min_count, fn(values, state), values)
     return _with_outcome(rewards, values) if outcome else _with_process(rewards, values, batch), state
@@ -188,7 +202,8 @@ def _process(rewards: Rewards, batch: Any) -> Array:
 def _with_outcome(rewards: Rewards, outcome: Array) -> Rewards:
   checks.rank(1, **{"rewards.outcome": rewards.outcome})
   checks.same_shape(**{"rewards.outcome": rewards.outcome, "the new outcome": outcome})
-  return rewards.replace(outcome=jax.lax.stop_gradient(jnp.asarray(outcome, jnp.float32)))
+  outcome = jnp.asarray(outcome, jnp.float32) if rewards.valid is None else stats.masked(outcome, rewards.valid)
+  return rewards.replace(outcome=jax.lax.stop_gradient(outcome))
 
 
 def _with_process(rewards: Rewards, process: Array, batch: Any) -> Rewards:

@@ -18,7 +18,8 @@ import optax
 from rlcore import losses
 from rlcore import rewards as reward_lib
 from rlcore import stats
-from rlcore.training import describe, mesh
+from rlcore.training import aggregation as aggregation_lib
+from rlcore.training import describe, language_parts, mesh, scoring
 from rlcore.training import state as state_lib
 from rlcore.types import AdvantageEstimator, Agent, Array, Experiment, Metrics, PolicyLoss, PyTree, Rewards
 from rlcore.types import RewardTransform, Stage, Trajectory
@@ -71,7 +72,9 @@ class ControlParts:
     whiten: advantages get mean 0 and variance 1 over the counted steps of the batch.
     epochs: passes over the episodes of an update.
     minibatches: gradient steps a pass, a divisor of B G.
-    aggregation: settings of `losses.aggregate` that say over what entropy and value loss are averaged.
+    aggregation: settings of `losses.aggregate` that say over what `policy_loss` averages; None reads them off the loss
+      (what a partial binds, else its default). Entropy, value loss and the weights of devices follow them; a loss that
+      binds others is refused.
     rollout: `(params, key, instance) -> Trajectory` of `[G, T]`; None plays `group_size` independent episodes.
     judge: `(Trajectory of [G, T]) -> the same` with more, or other, `info`, applied to the groups of an update as soon
       as they are played; or None.
@@ -82,6 +85,11 @@ class ControlParts:
     probe: play the held-out instances once before every update and report `test_success`.
     unit: what the steps of an episode are, for the progress line; a name in the plural.
     describe: `(raw rewards, rewards, Trajectory, advantages) -> metrics` of `[B, G, ...]` arrays, or None.
+    old_log_probs: "sampler" takes the old log-probabilities of the loss, and of credit, as the rollout reported them;
+      "trainer" has `Agent.score` compute them before the first gradient step, for a token agent whose model computes in
+      16 bits. None: "trainer" where the agent's parameters are in 16 bits (what it computes in is not seen), else
+      "sampler".
+    sampler_weight_cap: as in `LanguageParts`.
     axis_name: the device axis when the update runs under `pmap` or `shard_map`, else None. Episodes are played and
       differentiated in shares, of B and of a minibatch; between the two every device has them all, so that credit,
       whatever it keeps or reduces over `GROUPS`, and the order of the minibatches are those of one device.
@@ -103,7 +111,7 @@ class ControlParts:
   whiten: bool = False
   epochs: int = 1
   minibatches: int = 1
-  aggregation: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"mode": "token"})
+  aggregation: Mapping[str, Any] | None = None
   rollout: Callable[[PyTree, Array, PyTree], Trajectory] | None = None
   judge: Callable[[Trajectory], Trajectory] | None = None
   outcome: Callable[[Trajectory], Array] = total_reward
@@ -113,6 +121,8 @@ class ControlParts:
   probe: bool = False
   unit: str = "steps"
   describe: Callable[[Rewards, Rewards, Trajectory, Array], Metrics] | None = None
+  old_log_probs: str | None = None
+  sampler_weight_cap: float | Array | None = 2.0
   axis_name: str | None = None
   constrain: Callable[[PyTree], PyTree] = lambda tree: tree
 
@@ -122,10 +132,28 @@ class ControlParts:
     if self.group_size < self.min_group_size:
       raise ValueError(f"group_size={self.group_size}: group-relative credit needs at least {self.min_group_size} "
                        "episodes of an instance")
+    language_parts.check_old_log_probs(self.old_log_probs, self.sampler_weight_cap)
+    _ = self.settled  # tells of settings that disagree
+
+  @functools.cached_property
+  def rescored(self) -> bool:
+    """Whether the old log-probabilities are the trainer's."""
+    if self.old_log_probs is not None:
+      return self.old_log_probs == "trainer"
+    return language_parts.has_low_precision(jax.eval_shape(self.agent.init, jax.random.key(0)))
+
+  @functools.cached_property
+  def settled(self) -> tuple[PolicyLoss, dict[str, Any]]:
+    """The policy loss, and the settings of `losses.aggregate` that it and all that must agree with it follow."""
+    return aggregation_lib.settle(self.policy_loss, self.aggregation, axis_name=self.axis_name)
 
 
 def play(parts: ControlParts, params: PyTree, key: Array, instances: PyTree) -> Trajectory:
-  """Plays a group on each of the `[B]` instances: a `Trajectory` of `[B, G, T]`."""
+  """Plays a group on each of the `[B]` instances: a `Trajectory` of `[B, G, T]`.
+
+  Raises:
+    ValueError: if `parts.rollout` plays groups of another size than the parts say.
+  """
   def independent(params, key, instance):
     keys = jax.random.split(key, parts.group_size)
     return jax.vmap(parts.agent.rollout, (None, 0, None))(params, keys, instance)
@@ -133,6 +161,9 @@ def play(parts: ControlParts, params: PyTree, key: Array, instances: PyTree) -> 
   keys = jax.random.split(key, jax.tree.leaves(instances)[0].shape[0])
   keys, instances = mesh.own_share((keys, parts.constrain(instances)), parts.axis_name, "groups")
   episodes = jax.vmap(parts.rollout or independent, (None, 0, 0))(params, keys, instances)
+  if episodes.mask.shape[1] != parts.group_size:
+    raise ValueError(f"group_size={parts.group_size}, but the rollout {describe.name_of(parts.rollout or independent)} "
+                     f"plays groups of {episodes.mask.shape[1]}")
   episodes = episodes if parts.judge is None else jax.vmap(parts.judge)(episodes)
   return mesh.gather(parts.constrain(episodes), parts.axis_name)
 
@@ -148,6 +179,13 @@ def success_rate(parts: ControlParts, params: PyTree, key: Array, instances: PyT
 
 def _scores(parts: ControlParts, params: PyTree, rows: Trajectory):
   return jax.vmap(parts.agent.score, (None, 0))(params, rows)
+
+
+def _scored_again(parts: ControlParts, params: PyTree, episodes: Trajectory) -> Array:
+  """Returns the log-probabilities of `[B, G, T]` actions under given parameters, without gradient."""
+  own = _scores(parts, params, _own_rows(parts, _rows(episodes))).log_probs
+  every = mesh.gather(own, parts.axis_name).reshape(episodes.mask.shape)
+  return jax.lax.stop_gradient(stats.masked(every, episodes.mask))
 
 
 def _own_rows(parts: ControlParts, rows: PyTree) -> PyTree:
@@ -223,54 +261,59 @@ def _loss(parts: ControlParts, params: PyTree, piece: tuple) -> tuple[Array, Met
   """Evaluates policy loss, value loss and entropy of `[N, T]` episodes."""
   rows, advantages, target = piece
   scores = _scores(parts, params, rows)
-  loss, metrics = parts.policy_loss(scores.log_probs, rows, advantages)
-  entropy = losses.aggregate(scores.entropy, rows.mask, **parts.aggregation)
+  policy_loss, averaged = parts.settled
+  if parts.rescored and parts.epochs * parts.minibatches == 1:  # as in the language learner
+    rows = rows.replace(log_prob_old=jax.lax.stop_gradient(scores.log_probs))
+  loss, metrics = policy_loss(scores.log_probs, rows, advantages)
+  entropy = losses.aggregate(scores.entropy, rows.mask, **averaged)
   loss -= parts.entropy_coef * entropy
   if target is not None:
-    value, more = losses.value_loss(scores.values, target, rows.mask, **_value_settings(parts.aggregation))
+    value, more = losses.value_loss(scores.values, target, rows.mask, **aggregation_lib.loss_arguments(averaged))
     loss += parts.value_coef * value
     metrics = metrics | more | {"value_loss": value}
   return loss, metrics | {"entropy": entropy}
 
 
-def _value_settings(aggregation: Mapping[str, Any]) -> dict[str, Any]:
-  return {"aggregation" if name == "mode" else name: value for name, value in aggregation.items()}
-
-
 def learn(parts: ControlParts, state: TrainState, episodes: Trajectory) -> tuple[TrainState, Metrics]:
   """Assigns credit to `[B, G]` episodes and takes the gradient steps of one update.
 
-  Rewards that are not finite, like losses and gradients that are not, leave parameters, optimiser and reward state
-  as they were and are reported.
+  Rewards, given or transformed, advantages, value targets and reward states that are not finite leave parameters,
+  optimiser and reward state as they were and are reported; losses and gradients that are not, parameters and optimiser.
   """
-  raw = Rewards(outcome=jax.vmap(jax.vmap(parts.outcome))(episodes).astype(jnp.float32))
+  sampled, weights, mismatch = episodes.log_prob_old, None, {}
+  if parts.rescored:
+    episodes = episodes.replace(log_prob_old=_scored_again(parts, state.params, episodes))
+    flat = lambda x: x.reshape(-1, x.shape[-1])
+    weights, mismatch = scoring.weigh(
+        *map(flat, (episodes.log_prob_old, sampled, episodes.mask)), parts.sampler_weight_cap, episodes.mask.shape)
   if parts.use_reference:
-    shape = episodes.mask.shape
-    own = _scores(parts, state.ref_params, _own_rows(parts, _rows(episodes))).log_probs
-    reference = mesh.gather(own, parts.axis_name).reshape(shape)
-    episodes = episodes.replace(ref_log_probs=jax.lax.stop_gradient(stats.masked(reference, episodes.mask)))
+    episodes = episodes.replace(ref_log_probs=_scored_again(parts, state.ref_params, episodes))
+  raw = Rewards(outcome=jax.vmap(jax.vmap(parts.outcome))(episodes).astype(jnp.float32))
   rewards, advantages, target, reward_state = credit(parts, raw, episodes, state.reward_state)
-  good_reward = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((raw, rewards))]))
+  made = (advantages,) if target is None else (advantages, target)
+  paid = scoring.counted_rewards(rewards, episodes.mask)
+  good, flags = state_lib.check_credit(
+      raw, paid, [stats.masked(x, episodes.mask) for x in made], reward_state, state.reward_state)
 
   def gradient_step(carry, piece):
     params, opt_state = carry
-    weight = lambda piece: losses.aggregation_weight(piece[0].mask, **parts.aggregation)
+    weight = lambda piece: losses.aggregation_weight(piece[0].mask, **parts.settled[1])
     gradient = state_lib.accumulate(
         functools.partial(_loss, parts), weight, params, _own_rows(parts, piece), axis_name=parts.axis_name)
     params, opt_state, metrics = state_lib.apply_gradient(
-        parts.optimizer, params, opt_state, gradient, allowed=good_reward)
+        parts.optimizer, params, opt_state, gradient, allowed=good)
     return (params, opt_state), metrics
 
+  weighted = advantages if weights is None else advantages * weights
   key, shuffle_key = jax.random.split(state.key)
   (params, opt_state), metrics = state_lib.minibatch_steps(
-      gradient_step, (state.params, state.opt_state), _rows((episodes, advantages, target)), shuffle_key,
+      gradient_step, (state.params, state.opt_state), _rows((episodes, weighted, target)), shuffle_key,
       epochs=parts.epochs, minibatches=parts.minibatches)
   metrics, applied = state_lib.summarise_steps(metrics)
-  metrics |= _describe(parts, raw, rewards, episodes, advantages) | {
-      "nonfinite_reward": (~good_reward).astype(jnp.float32)}
+  metrics |= _describe(parts, raw, rewards, episodes, advantages) | flags | mismatch
   state = state.replace(
       step=state.step + 1, key=key, params=params, opt_state=opt_state,
-      reward_state=state_lib.select(good_reward, reward_state, state.reward_state),
+      reward_state=state_lib.select(good, reward_state, state.reward_state),
       skipped=state.skipped + (~applied).astype(jnp.int32))
   return state, metrics
 

@@ -6,14 +6,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlcore import stats
-from rlcore.advantages import total_rewards
+from rlcore.advantages import degenerate_group, total_rewards
 from rlcore.types import AdvantageEstimator, Array, Example, Metrics, Problem, Rewards, Rollouts, Task
 
 
-def response_metrics(rewards: Rewards, rollouts: Rollouts, advantages: Array,
-                     axis_name: stats.AxisName = None) -> Metrics:
+def response_metrics(rewards: Rewards, rollouts: Rollouts, advantages: Array, axis_name: stats.AxisName = None, *,
+                     shaped: Rewards | None = None) -> Metrics:
   """Measures the responses `[B, G, ...]` of an update.
 
   Args:
@@ -21,21 +22,26 @@ def response_metrics(rewards: Rewards, rollouts: Rollouts, advantages: Array,
     rollouts: the responses.
     advantages: `[B, G, T]`.
     axis_name: mapped axis over which the prompts are spread.
+    shaped: the rewards that credit was assigned for, after the run's transform; None for `rewards`.
 
   Returns:
-    Means over responses (`reward`, `success`, `response_length`), groups (`informative_groups`, the share whose
-    rewards differ) and counted tokens (`sampled_nll`, `advantage_abs`), and `tokens`, the number of the latter.
+    Means over responses that could be scored (`reward`, `success`, `response_length`), groups (`informative_groups`,
+    the share whose responses are not all paid alike, in the rewards that credit reads) and counted tokens
+    (`sampled_nll`, `advantage_abs`), and the numbers `tokens` of counted tokens and `unscorable` of responses that were
+    dropped.
   """
   finite = lambda x: jnp.where(jnp.isfinite(x), x, 0.0)  # of an update that is skipped; the loop reports those
   outcome = finite(rewards.outcome)
-  mask = rollouts.mask
+  paid = finite(jax.vmap(total_rewards)(rewards if shaped is None else shaped, rollouts.mask))
+  mask, valid = rollouts.mask, rewards.valid
   mean = functools.partial(stats.masked_mean, axis_name=axis_name)
   return {
-      "reward": mean(outcome),
-      "success": mean(outcome >= 1),
-      "informative_groups": mean(jnp.max(outcome, 1) > jnp.min(outcome, 1)),
+      "reward": mean(outcome, valid),
+      "success": mean(outcome >= 1, valid),
+      "informative_groups": mean(~jax.vmap(degenerate_group)(paid, stats.as_mask(valid, paid))),
       "tokens": stats.masked_count(mask, mask, axis_name=axis_name),
-      "response_length": mean(jnp.sum(mask > 0, -1)),
+      "unscorable": stats.masked_count(outcome, ~stats.as_mask(valid, outcome), axis_name=axis_name),
+      "response_length": mean(jnp.sum(mask > 0, -1), valid),
       "sampled_nll": -mean(rollouts.log_probs, mask),
       "advantage_abs": mean(jnp.abs(finite(advantages)), mask),
   }
@@ -43,7 +49,7 @@ def response_metrics(rewards: Rewards, rollouts: Rollouts, advantages: Array,
 
 def decode_examples(task: Task, problems: Problem, rollouts: Rollouts, rewards: Rewards, shaped: Rewards,
                     advantages: Array, count: int) -> list[Example]:
-  """Turns responses into text with the credit of each token; groups whose rewards differ come first.
+  """Turns responses into text with the credit of each token; groups that are paid differently come first.
 
   Args:
     task: whose `decode` makes text of token ids.
@@ -52,7 +58,7 @@ def decode_examples(task: Task, problems: Problem, rollouts: Rollouts, rewards: 
     rewards: of the responses, the verifier's.
     shaped: what the run's transform makes of them, for which credit is assigned.
     advantages: `[B, G, T]`.
-    count: how many examples, one a group, alternating between the best and the worst response of its group.
+    count: how many examples, one a group, alternating between the best and the worst paid response of its group.
 
   Returns:
     The examples.
@@ -60,10 +66,12 @@ def decode_examples(task: Task, problems: Problem, rollouts: Rollouts, rewards: 
   paid = jax.vmap(total_rewards)(shaped, rollouts.mask)
   problems, rollouts, outcome, paid, advantages = jax.device_get(
       (problems, rollouts, rewards.outcome, paid, advantages))
-  spread = outcome.max(1) - outcome.min(1)
+  keep = rewards.valid is None or jax.device_get(rewards.valid) > 0
+  high, low = np.where(keep, paid, -np.inf), np.where(keep, paid, np.inf)
+  spread = high.max(1) - low.min(1)  # -inf where no response could be scored
   examples = []
   for i, group in enumerate((-spread).argsort(kind="stable")[:count]):
-    row = int(outcome[group].argmax() if i % 2 == 0 else outcome[group].argmin())
+    row = int(high[group].argmax() if i % 2 == 0 else low[group].argmin())
     places = rollouts.mask[group, row] > 0
     prompt = problems.prompt[group][problems.prompt_mask[group] > 0]
     pieces = tuple(task.decode([t]) for t in rollouts.tokens[group, row][places])

@@ -136,11 +136,15 @@ def _loss(parts: DiffusionParts, params: PyTree, batch: tuple[Array, ...]) -> tu
 
 def learn(parts: DiffusionParts, state: TrainState, trees: flow.DenoisingTree, rewards: Array, step: Array) -> tuple[
     TrainState, Metrics]:
-  """Assigns credit to `[B]` trees with leaf rewards `[B, L]` and takes the gradient steps of one update."""
+  """Assigns credit to `[B]` trees with leaf rewards `[B, L]` and takes the gradient steps of one update.
+
+  Rewards, advantages and weights that are not finite, like losses and gradients that are not, leave parameters and
+  optimiser as they were and are reported.
+  """
   logp_old = _by_leaf(parts, trees.log_probs)
   advantage, weight = jax.vmap(parts.credit, (0, 0, None))(rewards, logp_old, step)
   batch = (trees.nodes, parts.prompts, logp_old, advantage, weight)
-  good = jnp.all(jnp.isfinite(rewards))
+  good, credit_flags = state_lib.check_credit(rewards, (), (advantage, weight), (), ())
 
   def gradient_step(carry, _):
     gradient = state_lib.accumulate(functools.partial(_loss, parts), lambda piece: 1.0, carry[0], batch)
@@ -152,7 +156,8 @@ def learn(parts: DiffusionParts, state: TrainState, trees: flow.DenoisingTree, r
   flags = {name: jnp.max(metrics.pop(name)) for name in ("nonfinite_loss", "nonfinite_grad")}
   applied = metrics.pop("applied")
   metrics = {name: jnp.mean(x) for name, x in metrics.items()} | flags
-  metrics |= {"nonfinite_reward": (~good).astype(jnp.float32), "trained_edges": jnp.mean(jnp.sum(weight, (1, 2)))}
+  metrics |= {name: credit_flags[name] for name in ("nonfinite_reward", "nonfinite_advantage")}
+  metrics["trained_edges"] = jnp.mean(jnp.sum(weight, (1, 2)))
   skipped = state.skipped + (jnp.min(applied) == 0).astype(jnp.int32)
   return state.replace(step=state.step + 1, params=params, opt_state=opt_state, skipped=skipped), metrics
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from rlcore.assistants.judges import Judge, Judgement, Request, total_score
+from rlcore.training import scoring
 from rlcore.types import Problem, Rewards, Rollouts
 
 
@@ -36,8 +37,9 @@ def make_scorer(
       picklable (a module's function or a `functools.partial` of one).
 
   Returns:
-    `(problems [B], rollouts [B, G]) -> Rewards` with `outcome [B, G]` float32. A verifier that raises stops the run
-    with a RuntimeError that names the response; one that wants to give a bad score returns it.
+    `(problems [B], rollouts [B, G]) -> Rewards` with `outcome` and `valid` `[B, G]` float32. A verifier that raises
+    stops the run with a RuntimeError that names the response; one that wants to give a bad score returns it, and one
+    that cannot say returns NaN, which makes this one response not valid.
   """
   if processes:
     # JAX's threads do not survive a fork.
@@ -49,7 +51,7 @@ def make_scorer(
     rows = _rows(problems, rollouts)
     chunk = max(1, len(rows) // (4 * workers))
     outcome = list(pool.map(functools.partial(_score_row, score), rows, chunksize=chunk))
-    return Rewards(outcome=np.asarray(outcome, np.float32).reshape(rollouts.tokens.shape[:2]))
+    return scoring.mark_unscorable(Rewards(np.asarray(outcome, np.float32).reshape(rollouts.tokens.shape[:2])))
 
   return scorer
 
@@ -77,11 +79,11 @@ def make_judge_scorer(
       arrays.
     settle: `(judgements, problem, tokens, mask) -> reward`, of the same response; a float, or a pair `(float, process
       [T])` where steps are rewarded by themselves (a step's reward on its last token). A verifier's reward may be added
-      here.
+      here. NaN says that the response cannot be scored.
 
   Returns:
-    `(problems [B], rollouts [B, G]) -> Rewards` with `outcome [B, G]` and, if `settle` gives pairs, `process
-    [B, G, T]`, both float32.
+    `(problems [B], rollouts [B, G]) -> Rewards` with `outcome` and `valid` `[B, G]` and, if `settle` gives pairs,
+    `process [B, G, T]`, all float32.
   """
   def scorer(problems: Problem, rollouts: Rollouts) -> Rewards:
     rows = _rows(problems, rollouts)
@@ -90,8 +92,8 @@ def make_judge_scorer(
     rewards = [settle([next(judgements) for _ in of_row], *row[1:]) for of_row, row in zip(requests, rows)]
     shape = rollouts.tokens.shape
     if not isinstance(rewards[0], tuple):
-      return Rewards(outcome=np.asarray(rewards, np.float32).reshape(shape[:2]))
+      return scoring.mark_unscorable(Rewards(np.asarray(rewards, np.float32).reshape(shape[:2])))
     outcome, process = (np.asarray(x, np.float32) for x in zip(*rewards))
-    return Rewards(outcome=outcome.reshape(shape[:2]), process=process.reshape(shape))
+    return scoring.mark_unscorable(Rewards(outcome.reshape(shape[:2]), process.reshape(shape)))
 
   return scorer

@@ -5,7 +5,7 @@ one jitted update (which `training.loop.train` scans and `vmap` batches over see
 as two jitted stages around it. Both forms take the same parts and give the same numbers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
 import functools
 from typing import Any
@@ -15,96 +15,17 @@ import jax.numpy as jnp
 import optax
 
 from rlcore import losses
-from rlcore import rewards as reward_lib
+from rlcore import stats
 from rlcore.policies import log_probs as log_probs_lib
 from rlcore.policies import sampling
-from rlcore.training import describe, mesh
+from rlcore.training import describe, language_parts, mesh, scoring
 from rlcore.training import state as state_lib
-from rlcore.types import AdvantageEstimator, Array, Experiment, Inspection, LanguageModel, Metrics, PolicyLoss, Problem
-from rlcore.types import PyTree, Rewards, RewardTransform, Rollouts, Stage, Task
+from rlcore.types import Array, Experiment, Inspection, Metrics, Problem, PyTree, Rewards, Rollouts, Stage, Task
 
 TrainState = state_lib.TrainState
+_rows = scoring.rows
+Warmup, LanguageParts = language_parts.Warmup, language_parts.LanguageParts
 PROMPTS = "prompts"  # the mapped axis over the prompts of an update, for transforms and estimators that span groups
-
-
-@dataclasses.dataclass(frozen=True)
-class Warmup:
-  """Supervised warm-up on the task's demonstrations.
-
-  Attributes:
-    steps: updates.
-    batch_size: demonstrations an update.
-    optimizer: optax transformation.
-  """
-
-  steps: int
-  batch_size: int
-  optimizer: optax.GradientTransformation
-
-
-@dataclasses.dataclass(frozen=True)
-class LanguageParts:
-  """The composition of one language experiment.
-
-  Attributes:
-    model: the policy.
-    task: prompts and verifier.
-    optimizer: optax transformation.
-    advantage_estimator: `(Rewards, Rollouts) -> [G, T]` of one group; may reduce over the axis `PROMPTS`.
-    policy_loss: `(log_probs [N, T], Rollouts of [N, T], advantages [N, T]) -> (scalar, metrics)`.
-    aggregation: settings of `losses.aggregate` that say over what `policy_loss` averages; with them accumulation over
-      microbatches and devices is exact, and the entropy is averaged likewise.
-    group_size: G, responses to each prompt.
-    prompts_per_update: B.
-    reward_transform: applied to each group before credit is assigned; its state is merged over `PROMPTS`.
-    temperature: of sampling and of the log-probabilities trained on.
-    top_k: 0 for all tokens.
-    top_p: 1 for all tokens.
-    epochs: passes over the rollouts of an update.
-    minibatches: gradient steps a pass; a divisor of `prompts_per_update`, since groups stay whole.
-    microbatches: pieces of a minibatch whose gradients are accumulated; a divisor of its prompts.
-    entropy_coef: weight of the token entropy that is added to the objective.
-    use_reference: keep the parameters with which the main updates start and hand `ref_log_probs` to the loss.
-    warmup: supervised warm-up, or None.
-    eval_problems: held-out problems of an evaluation.
-    problems: `(key) -> Problem` of `[B, ...]`, the prompts of an update; None draws B of the task's training split.
-    axis_name: the device axis when the update runs under `pmap` or `shard_map`, else None.
-    constrain: `(pytree of [B, ...]) -> same`, lays the prompts out over a mesh (`training.mesh`); identity by default.
-  """
-
-  model: LanguageModel
-  task: Task
-  optimizer: optax.GradientTransformation
-  advantage_estimator: AdvantageEstimator
-  policy_loss: PolicyLoss
-  group_size: int
-  prompts_per_update: int
-  aggregation: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"mode": "token"})
-  reward_transform: RewardTransform = dataclasses.field(default_factory=reward_lib.identity)
-  temperature: float = 1.0
-  top_k: int = 0
-  top_p: float = 1.0
-  epochs: int = 1
-  minibatches: int = 1
-  microbatches: int = 1
-  entropy_coef: float | Array = 0.0
-  use_reference: bool = False
-  warmup: Warmup | None = None
-  eval_problems: int = 256
-  problems: Callable[[Array], Problem] | None = None
-  axis_name: str | None = None
-  constrain: Callable[[PyTree], PyTree] = lambda tree: tree
-
-  def __post_init__(self):
-    if self.group_size < 2:
-      raise ValueError(f"group_size={self.group_size}: group-relative credit needs at least 2 responses to a prompt")
-    if self.prompts_per_update % self.minibatches:
-      raise ValueError(f"minibatches={self.minibatches} does not divide prompts_per_update={self.prompts_per_update}")
-    prompts = self.prompts_per_update // self.minibatches
-    if prompts % self.microbatches:
-      raise ValueError(f"microbatches={self.microbatches} does not divide the {prompts} prompts of a minibatch")
-    if self.warmup is not None and self.task.demonstration is None:
-      raise ValueError("this task has no demonstrations, so a supervised warm-up is impossible (set warmup=None)")
 
 
 def init_state(parts: LanguageParts, key: Array) -> TrainState:
@@ -160,35 +81,24 @@ def assign_credit(parts: LanguageParts, shaped: Rewards, rollouts: Rollouts) -> 
   return jax.lax.stop_gradient(jax.vmap(one_group, axis_name=PROMPTS)(shaped, rollouts))
 
 
-def _rows(rollouts: Rollouts) -> Rollouts:
-  """Flattens `[B, G, ...]` to `[B * G, ...]`, the prompt of a group being repeated for each of its rows."""
-  group = rollouts.tokens.shape[1]
-  repeat = lambda x: jnp.repeat(x, group, 0)
-  flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rollouts.replace(prompt=None, prompt_mask=None))
-  return flat.replace(prompt=repeat(rollouts.prompt), prompt_mask=repeat(rollouts.prompt_mask))
-
-
 def _is_zero(x: Any) -> bool:
   return isinstance(x, (int, float)) and x == 0
-
-
-def _log_probs(parts: LanguageParts, params: PyTree, rollouts: Rollouts, **settings):
-  """Scores `[B, G, T]` responses with the prompts `[B, P]` of their groups."""
-  return log_probs_lib.token_log_probs(
-      parts.model, params, rollouts.prompt, rollouts.prompt_mask, rollouts.tokens, rollouts.mask,
-      valid=rollouts.valid, temperature=parts.temperature, **settings)
 
 
 def _loss(parts: LanguageParts, params: PyTree, piece: tuple[Rollouts, Array]) -> tuple[Array, Metrics]:
   """Evaluates the loss of whole groups `[B, G, ...]`, so that each prompt runs once for its responses."""
   groups, advantages = piece
+  policy_loss, averaged = parts.settled
   with_entropy = not _is_zero(parts.entropy_coef)
-  out = _log_probs(parts, params, groups, with_entropy=with_entropy)
+  out = scoring.log_probs(parts, params, groups, with_entropy=with_entropy)
   log_probs, entropy = out if with_entropy else (out, None)
+  if parts.single_step and groups.sampler_log_probs is not None:
+    # The same numbers by another program may differ in the last bit; the ratio of the only step is 1 by definition.
+    groups = groups.replace(log_probs=jax.lax.stop_gradient(log_probs))
   batch, flat = _rows(groups), lambda x: x.reshape(-1, x.shape[-1])
-  loss, metrics = parts.policy_loss(flat(log_probs), batch, flat(advantages))
+  loss, metrics = policy_loss(flat(log_probs), batch, flat(advantages))
   if with_entropy:
-    mean_entropy = losses.aggregate(flat(entropy), batch.mask, **parts.aggregation)
+    mean_entropy = losses.aggregate(flat(entropy), batch.mask, **averaged)
     loss = loss - parts.entropy_coef * mean_entropy
     metrics = metrics | {"entropy": mean_entropy}
   return loss, metrics
@@ -197,15 +107,21 @@ def _loss(parts: LanguageParts, params: PyTree, piece: tuple[Rollouts, Array]) -
 def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: Rewards) -> tuple[TrainState, Metrics]:
   """Assigns credit to `[B, G]` responses and takes the gradient steps of one update.
 
-  Rewards that are not finite, like losses and gradients that are not, leave parameters, optimiser and reward state
-  as they were and are reported.
+  Rewards, given or transformed, advantages and reward states that are not finite leave parameters, optimiser and reward
+  state as they were and are reported; losses and gradients that are not, parameters and optimiser. Responses that are
+  not `valid` are dropped alone and counted as `unscorable`; an update without any other is skipped.
   """
-  good_reward = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(rewards)]))
-  if parts.axis_name is not None:
-    good_reward = jax.lax.pmin(good_reward.astype(jnp.int32), parts.axis_name) > 0
-  advantages, reward_state = credit(parts, rewards, rollouts, state.reward_state)
-  if parts.use_reference:
-    rollouts = rollouts.replace(ref_log_probs=_log_probs(parts, state.ref_params, rollouts))
+  rewards, rollouts = scoring.drop_unscorable(rewards, rollouts)
+  rollouts = scoring.annotate(parts, state.params, state.ref_params, rollouts)
+  shaped, reward_state = shape_rewards(parts, rewards, rollouts, state.reward_state)
+  advantages = assign_credit(parts, shaped, rollouts)
+  scored = stats.masked_count(rewards.outcome, rewards.valid, axis_name=parts.axis_name)
+  good, flags = state_lib.check_credit(
+      state_lib.all_finite(rewards) & (scored > 0), scoring.counted_rewards(shaped, rollouts.mask),
+      stats.masked(advantages, rollouts.mask), reward_state, state.reward_state, axis_name=parts.axis_name)
+
+  weights, mismatch = scoring.sampler_weights(parts, rollouts)
+  weighted = advantages if weights is None else advantages * weights
 
   # The orders of the groups are those of one device, so every device must hold them all.
   spread = parts.axis_name if parts.minibatches > 1 else None
@@ -213,22 +129,22 @@ def learn(parts: LanguageParts, state: TrainState, rollouts: Rollouts, rewards: 
   def gradient_step(carry, batch):
     params, opt_state = carry
     batch = mesh.own_share(batch, spread, "prompts of a minibatch")
-    weight = lambda piece: losses.aggregation_weight(_rows(piece[0]).mask, **parts.aggregation)
+    weight = lambda piece: losses.aggregation_weight(_rows(piece[0]).mask, **parts.settled[1])
     gradient = state_lib.accumulate(
         functools.partial(_loss, parts), weight, params, batch, microbatches=parts.microbatches,
         axis_name=parts.axis_name)
     params, opt_state, metrics = state_lib.apply_gradient(
-        parts.optimizer, params, opt_state, gradient, allowed=good_reward)
+        parts.optimizer, params, opt_state, gradient, allowed=good)
     return (params, opt_state), metrics
 
   key, shuffle_key = jax.random.split(state.key)
   (params, opt_state), metrics = state_lib.minibatch_steps(
-      gradient_step, (state.params, state.opt_state), mesh.gather((rollouts, advantages), spread), shuffle_key,
+      gradient_step, (state.params, state.opt_state), mesh.gather((rollouts, weighted), spread), shuffle_key,
       epochs=parts.epochs, minibatches=parts.minibatches)
   metrics, applied = state_lib.summarise_steps(metrics)
-  metrics |= {"nonfinite_reward": (~good_reward).astype(jnp.float32)}
-  metrics |= describe.response_metrics(rewards, rollouts, advantages, parts.axis_name)
-  reward_state = state_lib.select(good_reward, reward_state, state.reward_state)
+  metrics |= flags | mismatch | describe.response_metrics(
+      rewards, rollouts, advantages, parts.axis_name, shaped=shaped)
+  reward_state = state_lib.select(good, reward_state, state.reward_state)
   state = state.replace(
       step=state.step + 1, key=key, params=params, opt_state=opt_state, reward_state=reward_state,
       skipped=state.skipped + (~applied).astype(jnp.int32))
@@ -270,7 +186,7 @@ def held_out(parts: LanguageParts, params: PyTree, *, seed: int = 2**20) -> tupl
   problem_key, sample_key = jax.random.split(jax.random.key(seed))
   single = dataclasses.replace(parts, axis_name=None)  # every device answers the same problems
   problems = _draw(single, problem_key, parts.eval_problems, "test")
-  sampled = rollout(single, params, sample_key, problems, group_size=4)
+  sampled = rollout(single, params, sample_key, problems, group_size=4, with_support=False)
   greedy = rollout(single, params, sample_key, problems, group_size=1, temperature=0.0, top_k=0, top_p=1.0)
   return problems, sampled, greedy
 
@@ -288,7 +204,8 @@ def make_inspection(parts: LanguageParts, scorer: Callable[[Problem, Rollouts], 
   def sample(state, key, count):
     problem_key, sample_key = jax.random.split(key)
     problems = _draw(single, problem_key, count, "test")
-    return problems, rollout(single, state.params, sample_key, problems)
+    rollouts = rollout(single, state.params, sample_key, problems)
+    return problems, scoring.annotate(single, state.params, state.ref_params, rollouts)
 
   def answer(state, key, count):
     problems, rollouts = sample(state, key, count)
@@ -296,7 +213,14 @@ def make_inspection(parts: LanguageParts, scorer: Callable[[Problem, Rollouts], 
 
   def assign(state, rewards, rollouts, estimator):
     by = dataclasses.replace(single, advantage_estimator=estimator)
-    return jax.jit(lambda state, *group: credit(by, *group, state.reward_state)[0])(state, rewards, rollouts)
+
+    @jax.jit
+    def assigned(state, rewards, rollouts):
+      rewards, rollouts = scoring.drop_unscorable(rewards, rollouts)
+      rollouts = scoring.annotate(by, state.params, state.ref_params, rollouts)
+      return credit(by, rewards, rollouts, state.reward_state)[0]
+
+    return assigned(state, rewards, rollouts)
 
   return Inspection(parts.task.decode, parts.advantage_estimator, answer, assign)
 
@@ -313,7 +237,8 @@ def make_language_experiment(
   Args:
     parts: the composition.
     score_on_host: `(problems, rollouts) -> Rewards` in NumPy; with it (see `training.host`) the update is two jitted
-      stages, sampling and learning, with the host's verifier between them. None: the whole update is jittable.
+      stages, sampling and learning, with the host's verifier between them. A response whose reward is NaN could not be
+      scored: it alone is dropped. None: the whole update is jittable.
     source: `(update number) -> Problem` of `[B, ...]` on the host (a data set, see `tasks.tfds`); it must be a
       function of its argument alone, which makes the update number the position in the data. Only with
       `score_on_host`.
@@ -344,33 +269,35 @@ def make_language_experiment(
     state, problems, rollouts = sample_stage(state)
     return learn(parts, state, rollouts, score(parts.task, problems, rollouts))
 
+  def score_responses(problems, rollouts):
+    return scoring.mark_unscorable(score_on_host(problems, rollouts))
+
+  scorer = score_responses if score_on_host else jax.jit(functools.partial(score, parts.task))
   sample_jit = jax.jit(sample_stage)
   learn_jit = jax.jit(functools.partial(learn, parts))
 
   def staged_update(state):
     given = None if source is None else source(int(state.step))
     state, problems, rollouts = sample_jit(state, given)
-    rewards = score_on_host(problems, rollouts)
-    return learn_jit(state, rollouts, rewards)
+    return learn_jit(state, rollouts, score_responses(problems, rollouts))
 
   @jax.jit
   def example_stage(state):
     problem_key, sample_key = jax.random.split(jax.random.key(2**21))
     single = dataclasses.replace(parts, axis_name=None)
     problems = _draw(single, problem_key, 16, "test")
-    return problems, rollout(single, state.params, sample_key, problems)
-
-  scorer = score_on_host or jax.jit(functools.partial(score, parts.task))
+    rollouts = rollout(single, state.params, sample_key, problems)
+    return problems, scoring.annotate(single, state.params, state.ref_params, rollouts)
 
   @jax.jit
   def credit_stage(state, rewards, rollouts):
+    rewards, rollouts = scoring.drop_unscorable(rewards, rollouts)
     shaped, _ = shape_rewards(parts, rewards, rollouts, state.reward_state)
-    return shaped, assign_credit(parts, shaped, rollouts)
+    return rewards, rollouts, shaped, assign_credit(parts, shaped, rollouts)
 
   def examples(state):
     problems, rollouts = example_stage(state)
-    rewards = scorer(problems, rollouts)
-    shaped, advantages = credit_stage(state, rewards, rollouts)
+    rewards, rollouts, shaped, advantages = credit_stage(state, scorer(problems, rollouts), rollouts)
     return describe.decode_examples(parts.task, problems, rollouts, rewards, shaped, advantages, num_examples)
 
   held_out_jit = jax.jit(functools.partial(held_out, parts))
@@ -379,7 +306,7 @@ def make_language_experiment(
     return _solve_rates(*held_out(parts, state.params), functools.partial(score, parts.task))
 
   def staged_evaluate(state):
-    return _solve_rates(*held_out_jit(state.params), score_on_host)
+    return _solve_rates(*held_out_jit(state.params), score_responses)
 
   warmup = parts.warmup and Stage("warm-up", parts.warmup.steps, functools.partial(warmup_update, parts))
   return Experiment(

@@ -259,14 +259,27 @@ class _Run:
   def _watch(self, rows: list[dict[str, np.ndarray]]):
     """Stops the run where too many updates in a row were not finite."""
     for i, row in enumerate(rows):
-      names = [name.removeprefix("nonfinite_") for name, value in row.items()
-               if name.startswith("nonfinite_") and value > 0]
-      if not names and not np.isfinite(row.get("loss", 0.0)):
-        names = ["loss"]
+      names = _not_finite(row)
       self._streak = self._streak + 1 if names else 0
       if self._streak >= self._options.max_nonfinite:
         step = self._step - len(rows) + i + 1
+        rest = f"and with it {', '.join(names[1:])}; " if names[1:] else ""
         self._save()
         raise NonFiniteError(
-            f"stopped at update {step}: non-finite {' and '.join(names)} in {self._streak} updates in a row "
-            f"(each was skipped); the state is saved in {self._checkpointer.directory}")
+            f"stopped at update {step}: non-finite {names[0]} in {self._streak} updates in a row "
+            f"({rest}each was skipped); the state is saved in {self._checkpointer.directory}")
+
+
+_CAUSES = ("observation", "shaped reward", "reward", "reward state", "advantage", "loss", "grad")
+
+
+def _not_finite(row: dict[str, np.ndarray]) -> list[str]:
+  """Names what was not finite in an update, what comes first in it first: the rest follows from that as a rule."""
+  names = [name.removeprefix("nonfinite_").replace("_", " ") for name, value in row.items()
+           if name.startswith("nonfinite_") and value > 0]
+  if "shaped reward" in names and "reward" in names:  # the verifier's was finite, the transform's was not
+    names.remove("reward")
+  if not names and not np.isfinite(row.get("loss", 0.0)):
+    names = ["loss"]
+  rank = lambda name: _CAUSES.index(name) if name in _CAUSES else -1
+  return sorted(names, key=rank)

@@ -183,7 +183,7 @@ def store(parts: OffPolicyParts, state: OffPolicyState, stream: Stream) -> tuple
   """Pays the steps of a rollout and puts them into the buffer.
 
   Steps with numbers that are not finite are stored under a mask, so that nothing learns from them; the reward state
-  is then left as it was.
+  is then left as it was. So it is where it is not finite itself: then no step of the rollout counts.
 
   Args:
     parts: the composition.
@@ -197,20 +197,21 @@ def store(parts: OffPolicyParts, state: OffPolicyState, stream: Stream) -> tuple
     ValueError: if the rewards do not come as `[T, N]`.
   """
   paid, reward_state = on_policy.pay(parts.reward, state.reward_state, stream)
+  good, flags = state_lib.check_credit(stream.reward_t, paid, (), reward_state, state.reward_state)
   if parts.world.action_size:
     stream = stream.replace(action=jnp.clip(stream.action / parts.action_scale, -1.0, 1.0))
   good_observation = jnp.all(replay.from_stream(stream, jnp.zeros_like(paid)).mask > 0)
-  good_reward = jnp.all(jnp.isfinite(stream.reward_t) & jnp.isfinite(paid))
   mean = lambda x: jnp.mean(jnp.where(jnp.isfinite(x), x, 0.0))
   metrics = {
       "reward": mean(stream.reward_t), "paid": mean(paid), "tokens": jnp.asarray(paid.size, jnp.float32),
-      "nonfinite_observation": (~good_observation).astype(jnp.float32),
-      "nonfinite_reward": (~good_reward).astype(jnp.float32)}
+      "nonfinite_observation": (~good_observation).astype(jnp.float32)} | {
+          name: x for name, x in flags.items() if name != "nonfinite_advantage"}
   if parts.describe:
     metrics |= parts.describe(reward_state, stream, paid)
+  paid = jnp.where(flags["nonfinite_reward_state"] > 0, jnp.nan, paid)  # what such a state pays is not to be believed
   return state.replace(
       replay=parts.buffer.add(state.replay, replay.from_stream(stream, paid)),
-      reward_state=state_lib.select(good_observation & good_reward, reward_state, state.reward_state)), metrics
+      reward_state=state_lib.select(good_observation & good, reward_state, state.reward_state)), metrics
 
 
 def learn(parts: OffPolicyParts, state: OffPolicyState) -> tuple[OffPolicyState, Metrics]:

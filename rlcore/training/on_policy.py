@@ -176,7 +176,7 @@ def count_ends(ends: streams.Ends, success: Array, before: dict[str, Array]) -> 
       `episode_return` and `episode_length` of the last update in which any ended.
 
   Returns:
-    `(the same after the rollout, metrics)`. `success`, `episode_return` and `episode_length` are means over the
+    `(the same after the rollout, metrics)`. What would not be finite stays as it was. `success`, `episode_return` and `episode_length` are means over the
     episodes that ended in this update; where none did they keep their last values (0 before the first), so weigh them
     by `episodes`. `total_...` are over all training.
   """
@@ -190,7 +190,9 @@ def count_ends(ends: streams.Ends, success: Array, before: dict[str, Array]) -> 
   after = now | dict(
       steps=before["steps"] + ends.ended.size, episodes=episodes, successes=before["successes"] + won,
       mean_return=before["mean_return"] + jnp.where(count > 0, mean(ends.returns) - before["mean_return"], 0) * share)
-  metrics = now | dict(
+  # One return that is no number would stay in a mean over all training for good.
+  after = {name: jnp.where(jnp.isfinite(x), x, before[name]) for name, x in after.items()}
+  metrics = {name: after[name] for name in now} | dict(
       episodes=count, successes=won, total_steps=after["steps"], total_episodes=episodes,
       total_success=after["successes"] / jnp.maximum(episodes, 1), total_return=after["mean_return"])
   return after, {name: x.astype(jnp.float32) for name, x in metrics.items()}
@@ -242,11 +244,6 @@ def assign_credit(credit: on_policy_settings.Credit, rows: Stream, log_probs: Ar
   return jax.lax.stop_gradient(jax.vmap(one, axis, axis)(rows, log_probs))
 
 
-def _finite(tree: PyTree) -> Array:
-  floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-  return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floats])) if floats else jnp.ones((), bool)
-
-
 def _loss(parts: OnPolicyParts, params: PyTree, piece: tuple) -> tuple[Array, Metrics]:
   """Evaluates policy loss, value loss and entropy of `[n, t]` steps."""
   rows, advantages, targets, memory = piece
@@ -271,8 +268,9 @@ def learn(parts: OnPolicyParts, state: StreamState, stream: Stream, memory: PyTr
           key: Array) -> tuple[StreamState, Metrics]:
   """Pays the steps of a rollout, assigns credit and takes the gradient steps of one update.
 
-  Observations and rewards that are not finite, like losses and gradients that are not, are reported and undo the update
-  as a whole: parameters and optimiser are left as they were, for numbers that are not the reward's state is, too.
+  Observations, rewards (the world's or paid), advantages, value targets and reward states that are not finite, like
+  losses and gradients that are not, are reported and undo the update as a whole: parameters and optimiser are left as
+  they were, for all but losses and gradients the reward's state is, too.
 
   Args:
     parts: the composition.
@@ -288,11 +286,12 @@ def learn(parts: OnPolicyParts, state: StreamState, stream: Stream, memory: PyTr
     ValueError: if the rewards do not come as `[T, N]`.
   """
   paid, reward_state = pay(parts.reward, state.reward_state, stream)
-  good_observation = _finite((stream.observation, stream.next_observation))
-  good_reward = _finite((stream.reward_t, paid))
-  good = good_observation & good_reward
+  good_observation = state_lib.all_finite((stream.observation, stream.next_observation))
   rows = stream.replace(reward_t=paid)
   advantages, targets = assign_credit(parts.credit, rows, rows.log_prob_old, axis=1)
+  good_credit, flags = state_lib.check_credit(
+      stream.reward_t, paid, (advantages, targets), reward_state, state.reward_state)
+  good = good_observation & good_credit
   described = _describe(parts, reward_state, stream, paid, advantages)
   if parts.whiten == "batch":
     advantages = stats.whiten(advantages)
@@ -316,8 +315,7 @@ def learn(parts: OnPolicyParts, state: StreamState, stream: Stream, memory: PyTr
   metrics, applied = state_lib.summarise_steps(metrics)
   applied &= good
   params, opt_state = state_lib.select(applied, moved, before)
-  metrics |= described | {"nonfinite_observation": (~good_observation).astype(jnp.float32),
-                          "nonfinite_reward": (~good_reward).astype(jnp.float32)}
+  metrics |= described | flags | {"nonfinite_observation": (~good_observation).astype(jnp.float32)}
   return state.replace(
       step=state.step + 1, params=restore(params), opt_state=opt_state,
       reward_state=state_lib.select(good, reward_state, state.reward_state),

@@ -288,6 +288,47 @@ def summarise_steps(metrics: Metrics) -> tuple[Metrics, Array]:
   return {name: over_steps(name, x) for name, x in metrics.items()} | flags, applied
 
 
+def all_finite(tree: PyTree) -> Array:
+  """Tells whether every floating-point number of a pytree is finite; True where there is none."""
+  leaves = [jnp.asarray(x) for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(x), jnp.floating)]
+  return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves])) if leaves else jnp.ones((), bool)
+
+
+def still_sound(after: PyTree, before: PyTree) -> Array:
+  """Tells whether a state has no NaN, and nothing infinite that was finite (extremes start at infinity)."""
+  kept = lambda new, old: jnp.all(jnp.isfinite(new) | (jnp.isinf(new) & ~jnp.isfinite(old)))
+  pairs = zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True)
+  flags = [kept(new, old) for new, old in pairs if jnp.issubdtype(jnp.result_type(new), jnp.floating)]
+  return jnp.all(jnp.stack(flags)) if flags else jnp.ones((), bool)
+
+
+def check_credit(
+    raw: PyTree | Array, shaped: PyTree, credit: PyTree, reward_state: PyTree, before: PyTree, *,
+    axis_name: str | None = None) -> tuple[Array, Metrics]:
+  """Tells whether an update may move anything: one number that is not finite, and no state of it may be kept.
+
+  Args:
+    raw: the rewards as they were given, or a bool scalar that says whether they are finite.
+    shaped: the rewards after the transform; junk in masked places taken out.
+    credit: advantages, and what else is made of the rewards.
+    reward_state: of the transform, after it.
+    before: of the transform, before it.
+    axis_name: mapped axis of the devices, which all must agree.
+
+  Returns:
+    `(good, flags)`: a bool scalar, and 1 or 0 for each of `nonfinite_reward` (given or transformed),
+    `nonfinite_shaped_reward` (given finite, and transformed not), `nonfinite_advantage` and `nonfinite_reward_state`.
+  """
+  given = raw if isinstance(raw, jax.Array) and raw.dtype == bool else all_finite(raw)
+  good = jnp.stack([given, all_finite(shaped), all_finite(credit), still_sound(reward_state, before)])
+  if axis_name is not None:
+    good = jax.lax.pmin(good.astype(jnp.int32), axis_name) > 0
+  given, paid, credited, kept = good
+  flags = {"nonfinite_reward": ~(given & paid), "nonfinite_shaped_reward": given & ~paid,
+           "nonfinite_advantage": ~credited, "nonfinite_reward_state": ~kept}
+  return jnp.all(good), {name: x.astype(jnp.float32) for name, x in flags.items()}
+
+
 def select(flag: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
   """Chooses between two pytrees of the same structure by a bool scalar."""
   return jax.tree.map(lambda x, y: jnp.where(flag, x, y), on_true, on_false)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from rlcore import checks, losses
 from rlcore.policies import actor_critic
+from rlcore.training import state as state_lib
 from rlcore.training.tabular_q import Index
 from rlcore.types import Array, PyTree, Trajectory, World
 
@@ -57,7 +58,7 @@ def reinforce_step(
     discount: `[]`.
 
   Returns:
-    `[S, A]` float32, the logits after; unchanged if no step counts.
+    `[S, A]` float32, the logits after; unchanged if no step counts, or the step would not be finite.
 
   Reference: ExploRS, arXiv:2503.21949, ch. 5 (NeurIPS 2022, its code).
   """
@@ -65,7 +66,8 @@ def reinforce_step(
   direction = jax.vmap(losses.tabular_inner_update, (None, 0, 0, 0, 0, None, None))(
       theta, states, actions, mask, rewards, discount, 0.0)
   count = jnp.sum(jnp.asarray(mask) > 0)
-  return theta + learning_rate * jnp.sum(direction, 0) / jnp.maximum(count, 1)
+  after = theta + learning_rate * jnp.sum(direction, 0) / jnp.maximum(count, 1)
+  return state_lib.select(state_lib.still_sound(after, theta), after, theta)
 
 
 def counts_on_arrival(counts: Array, states: Array, next_states: Array, mask: Array) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from rlcore import checks
 from rlcore.policies import actor_critic, bandits
+from rlcore.training import state as state_lib
 from rlcore.types import Array, PyTree, Trajectory, World
 
 Index = Callable[[PyTree], Array]
@@ -37,8 +38,9 @@ def greedy_probs(q: Array, epsilon: Array | float = 0.0) -> Array:
 
 def q_learning_episode(
     world: World, index: Index, q: Array, key: Array, instance: PyTree, *, learning_rate: Array | float = 0.5,
-    epsilon: Array | float = 0.1, discount: Array | float = 0.99, pay: Pay | None = None) -> tuple[Array, Trajectory]:
-  """Plays one episode and learns at every step of it.
+    epsilon: Array | float = 0.1, discount: Array | float = 0.99, pay: Pay | None = None,
+    with_soundness: bool = False) -> tuple[Array, Trajectory] | tuple[Array, Trajectory, Array]:
+  """Plays one episode and learns at every step of it; one that brings a number that is not finite teaches nothing.
 
   Args:
     world: where.
@@ -50,10 +52,11 @@ def q_learning_episode(
     epsilon: `[]`.
     discount: `[]`; 0 after a step that terminates, as it is after one that is truncated.
     pay: what the learner is paid; None for the world's reward. Its results past the end of an episode do not count.
+    with_soundness: static, also return whether the table after the episode was sound: if not, it is left as it was.
 
   Returns:
     The table after, and the episode `[horizon]` with the world's own rewards and `info`, see
-    `policies.actor_critic.rollout`.
+    `policies.actor_critic.rollout`; with `with_soundness` a bool scalar, too.
 
   Reference: Watkins, 1989; Pardo et al., arXiv:1712.00378 (time limits).
   """
@@ -74,5 +77,7 @@ def q_learning_episode(
 
   reset_key, run_key = jax.random.split(key)
   start = actor_critic.start(world, value, reset_key, instance)
-  (q, _), episode = jax.lax.scan(step, (q, start), jax.random.split(run_key, world.horizon))
-  return q, episode
+  (after, _), episode = jax.lax.scan(step, (q, start), jax.random.split(run_key, world.horizon))
+  sound = state_lib.still_sound(after, q)
+  q = state_lib.select(sound, after, q)
+  return (q, episode, sound) if with_soundness else (q, episode)

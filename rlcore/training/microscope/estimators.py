@@ -17,7 +17,10 @@ _EPS = 1e-6
 
 def _value_changes(rewards: Rewards, batch: Rollouts) -> tuple[Array, Array]:
   """Change of the prefix tree's value at the tokens where the group branches, and where those are; `[G, T]` both."""
-  v_prev, v_next, _, _ = advantages.prefix_tree_values(batch.tokens, rewards.outcome, batch.mask, batch.valid)
+  outcome = rewards.outcome
+  if rewards.valid is not None:  # an unscorable response has no token, and thus the mean in the root
+    outcome = stats.centred(outcome, rewards.valid)
+  v_prev, v_next, _, _ = advantages.prefix_tree_values(batch.tokens, outcome, batch.mask, batch.valid)
   branches = advantages.branch_mask(batch.tokens, batch.mask, batch.valid)
   return stats.masked(v_next - v_prev, branches), branches
 
@@ -73,7 +76,7 @@ def redistributed(rewards: Rewards, batch: Rollouts, *, uniform: bool = False) -
   if uniform:
     return _share_evenly(rewards, batch)
   changes, _ = _value_changes(rewards, batch)
-  return jax.lax.stop_gradient(changes / (stats.masked_std(rewards.outcome, ddof=1) + _EPS))
+  return jax.lax.stop_gradient(changes / (stats.masked_std(rewards.outcome, rewards.valid, ddof=1) + _EPS))
 
 
 STANDARD: Mapping[str, AdvantageEstimator] = {
