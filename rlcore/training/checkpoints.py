@@ -156,7 +156,7 @@ class Checkpointer:
 
   def standing(self) -> str:
     """Says which checkpoint a run can go on from."""
-    return "no checkpoint is intact" if self._good is None else f"the last good one is of update {self._good}"
+    return "there is no checkpoint yet" if self._good is None else f"the last good checkpoint is of update {self._good}"
 
   def _read_back(self, step: int, meta: dict):
     """Reads the arrays of a checkpoint into the host's memory and compares their checksum."""

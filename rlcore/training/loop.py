@@ -4,6 +4,7 @@ import collections
 from collections.abc import Callable
 import concurrent.futures
 import contextlib
+import errno
 import pathlib
 import signal
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from rlcore.training.errors import NonFiniteError, RunError
 from rlcore.training.workdir import CHECKPOINTS, CONFIG, RunOptions, claim_workdir
 from rlcore.types import Array, Experiment, Metrics, PyTree
 
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 _ENOUGH = 5  # main updates without any credit, after which it is said
 
 
@@ -127,6 +129,8 @@ class _Run:
         with self._interrupts:
           self._train(key)
       except OSError as error:  # of the log or a picture; checkpoints say it themselves
+        if error.errno not in _DISK:
+          raise
         raise RunError(f"cannot write {error.filename or self._workdir} ({error.strerror or error}) at update "
                        f"{self._step}; {self._standing()}") from error
     finished = self._step >= self._total
