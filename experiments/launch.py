@@ -62,7 +62,13 @@ class Job(NamedTuple):
 
 
 def import_experiment(config: ml_collections.ConfigDict) -> types.ModuleType:
-  """Imports the module that `config.experiment` names."""
+  """Imports the module that `config.experiment` names.
+
+  Raises:
+    RunError: if there is none of that name.
+  """
+  if not all(part.isidentifier() for part in str(config.experiment).split(".")):
+    raise RunError(f"config.experiment={config.experiment!r} is no name of a module, as experiments.credit.tempo is one")
   try:
     return importlib.import_module(config.experiment)
   except ModuleNotFoundError as error:
@@ -197,5 +203,5 @@ def _attempt(command: Callable[[], int | None]) -> int:
 
 
 def console() -> rich.console.Console:
-  """The console of the command's output."""
-  return rich.console.Console(highlight=False)
+  """The console of the command's output, on which brackets in a path or a name are brackets."""
+  return rich.console.Console(highlight=False, markup=False)

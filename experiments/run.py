@@ -29,12 +29,11 @@ def main(job: launch.Job) -> int:
     if changed:
       more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
       console.print(f"warning: code has changed since this run began, so its curves will mix two versions "
-                    f"({', '.join(changed[:3])}{more}); choose another --workdir for a clean one", soft_wrap=True,
-                    markup=False)
+                    f"({', '.join(changed[:3])}{more}); choose another --workdir for a clean one", soft_wrap=True)
     result = loop.run(experiment, job.config, workdir, console=console)
   if result.received is not None:
     console.print(f"{result.received.name}: saved at update {result.step}; "
-                  f"resume with --workdir={workdir}", soft_wrap=True, markup=False)
+                  f"resume with --workdir={workdir}", soft_wrap=True)
     return 128 + result.received
   _report(console, experiment, result)
   return 0
