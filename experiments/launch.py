@@ -5,7 +5,6 @@ import importlib
 import importlib.util
 import pathlib
 import re
-import signal
 import sys
 import traceback
 import types
@@ -20,9 +19,9 @@ from ml_collections import config_flags
 import rich.console
 
 from rlcore import assistants
-from rlcore.training import compilation, judging, memory
+from rlcore.training import compilation, judging, memory, signals
 from rlcore.training.errors import NonFiniteError, RunError
-from rlcore.training.workdir import check_options
+from rlcore.training.workdir import check_options, redacted
 from rlcore.types import Experiment
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, path.py or path.py:variant.")
@@ -63,7 +62,13 @@ class Job(NamedTuple):
 
 
 def import_experiment(config: ml_collections.ConfigDict) -> types.ModuleType:
-  """Imports the module that `config.experiment` names."""
+  """Imports the module that `config.experiment` names.
+
+  Raises:
+    RunError: if there is none of that name.
+  """
+  if not all(part.isidentifier() for part in str(config.experiment).split(".")):
+    raise RunError(f"config.experiment={config.experiment!r} is no name of a module, as experiments.credit.tempo is one")
   try:
     return importlib.import_module(config.experiment)
   except ModuleNotFoundError as error:
@@ -139,44 +144,64 @@ def _explain(error: BaseException) -> str:
   return "; ".join(lines[:2]) or type(error).__name__
 
 
-def fail(error: BaseException):
-  """Prints one line that names the cause and ends the process."""
+def report(error: BaseException) -> int:
+  """Prints one line that names the cause; returns the exit code."""
   if "--debug" in sys.argv:
     traceback.print_exception(error)
-  print(f"error: {_explain(error)}", file=sys.stderr)
-  sys.exit(NON_FINITE if isinstance(error, NonFiniteError) else BAD_INPUT)
+  print(f"error: {redacted(_explain(error))}", file=sys.stderr)
+  return NON_FINITE if isinstance(error, NonFiniteError) else BAD_INPUT
+
+
+def fail(error: BaseException):
+  """Prints one line that names the cause and ends the process."""
+  sys.exit(report(error))
 
 
 def launch(main: Callable[[Job], int | None], *, needs_config: bool = True):
   """Runs a command: `main(job)` with the compilation cache on, errors of the user's making as one line.
+
+  After an error, and at a signal that has nothing to save, the process ends at once, whatever its other threads (the
+  compiler, a language model that answers) still do.
 
   Args:
     main: the command; returns its exit code.
     needs_config: False hands `main` None where no --config was given.
   """
   memory.keep_freed_memory()  # before the config's modules may compute something
-  warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+  warnings.showwarning = lambda message, *_, **__: print(f"warning: {redacted(str(message))}", file=sys.stderr)
 
   def run(_):
     if not DEBUG.value:
       logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save at INFO
     compilation.enable_cache()
-    try:
-      with assistants.own_errors():
-        sys.exit(main(job() if needs_config or CONFIG.value is not None else None))
-    except (assistants.AssistantError, RunError, ValueError, OSError) as error:
-      fail(error)
-    except KeyboardInterrupt:
-      print("interrupted", file=sys.stderr)
-      sys.exit(128 + signal.SIGINT)
-    finally:
-      for report in judging.reports():
-        print(report)
+    with signals.watching():
+      code = _attempt(lambda: main(job() if needs_config or CONFIG.value is not None else None))
+      for line in judging.reports():
+        print(line)
       judging.close()
+      if code:
+        signals.finish(code)
+    sys.exit(code)
 
   app.run(run, flags_parser=_parse)
 
 
+def _attempt(command: Callable[[], int | None]) -> int:
+  """Runs a command and returns its exit code, whatever it raises."""
+  try:
+    with assistants.own_errors():
+      return command() or 0
+  except (assistants.AssistantError, RunError, ValueError, OSError) as error:
+    return report(error)
+  except SystemExit as error:
+    if isinstance(error.code, str):
+      print(error.code, file=sys.stderr)
+    return error.code if isinstance(error.code, int) else int(error.code is not None)
+  except Exception as error:  # a fault of ours or of an experiment: the traceback is what helps
+    traceback.print_exception(error)
+    return 1
+
+
 def console() -> rich.console.Console:
-  """The console of the command's output."""
-  return rich.console.Console(highlight=False)
+  """The console of the command's output, on which brackets in a path or a name are brackets."""
+  return rich.console.Console(highlight=False, markup=False)

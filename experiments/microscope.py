@@ -4,13 +4,13 @@
     python -m experiments.microscope --run=runs/mine --step=400 --out=credit.html
     python -m experiments.microscope --run=runs/mine --prompt=3
 
-The run must be of a language experiment. A checkpoint answers held-out problems; the page shows those whose rewards
+A run's directory names the module of its experiment. Only modules of `experiments` are imported on its word; for those
+of your own say so: --trust=mine (several: --trust=mine,ours.credit). The run must be of a language experiment. A checkpoint answers held-out problems; the page shows those whose rewards
 differ most, each token coloured by its advantage under the run's own estimator and, side by side, under others. The
 experiment's module may name more of them: `microscope_estimators(config) -> {name: AdvantageEstimator}`.
 """
 
-from collections.abc import Mapping
-import json
+from collections.abc import Mapping, Sequence
 import pathlib
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ import ml_collections
 import numpy as np
 
 from experiments import launch
-from rlcore.training import checkpoints, microscope, programs
+from rlcore.training import checkpoints, files, microscope, programs
 from rlcore.training.errors import RunError
 from rlcore.training.workdir import CHECKPOINTS
 from rlcore.types import AdvantageEstimator, Experiment, Inspection, PyTree, Rewards, Rollouts
@@ -32,6 +32,8 @@ OUT = flags.DEFINE_string("out", None, "The page to write; default RUN/microscop
 PROMPT = flags.DEFINE_integer("prompt", None, "Show this one of the held-out problems; default those whose rewards "
                                               "differ most.")
 PROBLEMS = flags.DEFINE_integer("problems", 64, "Held-out problems that are answered.", lower_bound=1)
+TRUST = flags.DEFINE_list("trust", [], "Packages or modules, beside experiments, that may be imported when the run's "
+                                       "config names them.")
 MOST_PROMPTS = 8  # of one page
 
 
@@ -56,6 +58,7 @@ class Look(NamedTuple):
 def main(_) -> int:
   """Writes the page; returns the exit code."""
   run, config = read_run(RUN.value)
+  check_trusted(config.experiment, TRUST.value, run)
   module = launch.import_experiment(config)
   experiment = module.make_experiment(config)
   if experiment.inspection is None:
@@ -87,13 +90,21 @@ def read_run(directory: str | None) -> tuple[pathlib.Path, ml_collections.Config
   path = run / "config.json"
   if not path.is_file():
     raise RunError(f"{run} is no run directory: it has no config.json")
-  try:
-    config = json.loads(path.read_text("utf-8"))
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
-    raise RunError(f"{path} is not JSON ({error})") from error
+  config = files.read_json(path)
   if not isinstance(config, dict) or not isinstance(config.get("experiment"), str):
     raise RunError(f"{path} names no experiment, so it is not the config of a run")
   return run.resolve(), ml_collections.ConfigDict(config).lock()
+
+
+def check_trusted(module: str, trusted: Sequence[str], run: pathlib.Path):
+  """Refuses a module that a directory names and nobody vouches for: to import it is to run it.
+
+  Raises:
+    RunError: if it is neither below `experiments` nor one of `trusted` or below one.
+  """
+  if not any(module == name or module.startswith(f"{name}.") for name in ("experiments", *trusted)):
+    raise RunError(f"{run} names the module {module!r}, which is none of experiments and is not imported on the word of "
+                   f"a directory: if you trust it, say --trust={module.rpartition('.')[0] or module}")
 
 
 def restore(run: pathlib.Path, experiment: Experiment, step: int | None, seed: int) -> tuple[PyTree, int]:

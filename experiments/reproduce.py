@@ -36,15 +36,15 @@ import ml_collections
 from ml_collections import config_flags
 import numpy as np
 import rich.console
-import rich.markup
 import rich.table
+import rich.text
 
 from experiments import launch
 from rlcore.training import comparison, compilation, plots, results, verdicts
 from rlcore.training import sweep as sweep_lib
 from rlcore.training.errors import RunError
 from rlcore.training.progress import Progress, format_count, format_seconds
-from rlcore.training.workdir import RunOptions, prepare_workdir
+from rlcore.training.workdir import RunOptions, claim_workdir, redacted
 
 TABLE = flags.DEFINE_bool("table", False, "Only rebuild the table of the README.")
 JUDGE = flags.DEFINE_bool("judge", False, "Judge the numbers of the result file again, by the rule of today, running "
@@ -65,10 +65,14 @@ def main(job: launch.Job | None) -> int:
     return 0
   if job is None:
     raise RunError("which config? give --config=configs/credit/tempo.py, or --table")
-  console = launch.console()
   if JUDGE.value:
-    return judge_again(job, console)
-  workdir = prepare_workdir(launch.WORKDIR.value or f"runs/reproduce-{job.full_name}", job.config)
+    return judge_again(job, launch.console())
+  with claim_workdir(launch.WORKDIR.value or f"runs/reproduce-{job.full_name}", job.config) as workdir:
+    return _reproduce(job, workdir)
+
+
+def _reproduce(job: launch.Job, workdir: pathlib.Path) -> int:
+  console = launch.console()
   store = workdir / "lanes"
   if not RESUME.value:
     shutil.rmtree(store, ignore_errors=True)
@@ -171,8 +175,8 @@ def run_variants(job: launch.Job, protocol: comparison.Protocol, store: pathlib.
   for name, config in configs.items():
     pool = comparison.LanePool(launch.make_experiment, config, protocol, store, max_width=launch.LANES.value,
                                salt=salt, progress=live)
-    variants[name] = comparison.run_comparison(pool, protocol, name) | {"config": json.loads(
-        config.to_json_best_effort())}
+    variants[name] = comparison.run_comparison(pool, protocol, name) | {"config": redacted(json.loads(
+        config.to_json_best_effort()))}
     programs += pool.programs
   add_differences(dataclasses.asdict(protocol.claim), variants)
   return {"variants": variants, "programs": programs}
@@ -220,9 +224,9 @@ def report(console: rich.console.Console, result: Mapping[str, Any]):
     console.print("", table)
     for baseline, x in variant["differences"].items():
       console.print(f"{claim['method']} better than {baseline} by {x['mean']:+.4f} [{x['low']:+.4f}, {x['high']:+.4f}]")
-  console.print(f"\n[bold]{result['verdict']}[/bold]: {rich.markup.escape(result['reason'])}", soft_wrap=True)
+  console.print(rich.text.Text.assemble("\n", (result["verdict"], "bold"), f": {result['reason']}"), soft_wrap=True)
   if result["doubts"]:
-    console.print(f"could not have told: {rich.markup.escape('; '.join(result['doubts']))}", soft_wrap=True)
+    console.print(rich.text.Text(f"could not have told: {'; '.join(result['doubts'])}"), soft_wrap=True)
   console.print(f"{format_seconds(result['seconds'])} in all, {format_seconds(result['compile_seconds'])} of it "
                 f"compiling {format_count(result['programs'], 'training program')}")
 

@@ -25,10 +25,12 @@ def main(job: launch.Job) -> int:
   workdir = pathlib.Path(launch.WORKDIR.value or f"runs/{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}")
   with claim_workdir(workdir, job.config):  # a directory that will not do is told before anything is built
     experiment = launch.make_experiment(job.config)
-  if code_changed(workdir, pathlib.Path(job.experiment_module.__file__)):
-    console.print(f"warning: {job.config.experiment} has changed since this run began, so its curves will mix two "
-                  "versions; choose another --workdir for a clean one", soft_wrap=True)
-  result = loop.run(experiment, job.config, workdir, console=console)
+    changed = code_changed(workdir, pathlib.Path(job.module.__file__))
+    if changed:
+      more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+      console.print(f"warning: code has changed since this run began, so its curves will mix two versions "
+                    f"({', '.join(changed[:3])}{more}); choose another --workdir for a clean one", soft_wrap=True)
+    result = loop.run(experiment, job.config, workdir, console=console)
   if result.received is not None:
     console.print(f"{result.received.name}: saved at update {result.step}; "
                   f"resume with --workdir={workdir}", soft_wrap=True)

@@ -11,10 +11,12 @@ Slurm job.
 The directory keeps `sweep.csv` and `sweep.json`, a row a run, and of each group of runs `group-N.json` with its rows
 and `group-N.npz` with its learning curves, not reduced: `np.load(path)["0 lr=0.001 seed=0/success"]` is the metric
 "success" `[steps]` of row 0 of the group, "0 lr=0.001 seed=0/eval/solve_rate" `[2]` is from before and after the
-updates (where --metrics names one of "eval/"). A sweep keeps no checkpoints.
+updates (where --metrics names one of "eval/"). A sweep keeps no checkpoints, but a --workdir that holds finished groups
+is gone on with: only those that are missing run. --fresh begins anew. However the sweep ends, its processes end with
+it (Slurm jobs do not).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import concurrent.futures
 import contextlib
 import json
@@ -33,12 +35,12 @@ import rich.console
 import rich.table
 
 from experiments import launch
-from rlcore.training import results
+from rlcore.training import files, judging, locks, results, signals
 from rlcore.training import sweep as sweep_lib
 from rlcore.training.errors import RunError
 from rlcore.training.progress import Progress, format_count
 from rlcore.training.sweep import Group, Lane
-from rlcore.training.workdir import RunOptions, claim_workdir
+from rlcore.training.workdir import RunOptions, claim_workdir, code_changed, redacted
 
 SEEDS = flags.DEFINE_list("seeds", None, "Seeds of every point that names none; default the config's.")
 METRICS = flags.DEFINE_list("metrics", None, 'What to tabulate, "reduction:key"; default mean and tail of the '
@@ -46,10 +48,14 @@ METRICS = flags.DEFINE_list("metrics", None, 'What to tabulate, "reduction:key";
 JOBS = flags.DEFINE_integer("jobs", 1, "Processes at a time.")
 SLURM = flags.DEFINE_list("slurm", None, "Submit with these parameters of sbatch (partition, qos ...) or "
                                       "submitit (timeout_min, mem_gb, cluster=local ...), key=value.")
+FRESH = flags.DEFINE_bool("fresh", False, "Begin anew: forget the groups that an earlier sweep in --workdir finished.")
 GROUP = flags.DEFINE_integer("group", None, "Run only this group of runs, in this process (what the others start).")
 
 flags.adopt_module_key_flags(launch)
 
+_FREE = frozenset(f"judge.{name}" for name in judging.TRANSPORT)  # what the groups of one sweep may differ in
+_OWNED = "RLCORE_SWEEP"  # environment variable of the processes that the sweep ends
+_PATIENCE = 3.0  # seconds
 # What submitit calls the same on every kind of cluster; any other parameter is one of sbatch.
 _OF_SUBMITIT = ("cluster", "name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node",
                 "stderr_to_stdout")
@@ -62,11 +68,19 @@ def main(job: launch.Job) -> int:
   for metric in _metrics(job):
     results.check_metric(metric)
   name = f"sweep-{job.full_name}-{time.strftime('%Y%m%d-%H%M%S')}"
-  with claim_workdir(launch.WORKDIR.value or f"runs/{name}", job.config) as workdir:
-    if GROUP.value is not None:
+  workdir = pathlib.Path(launch.WORKDIR.value or f"runs/{name}")
+  if GROUP.value is not None:
+    _end_with_parent()
+    with claim_workdir(workdir, job.config, lock=f".group-{GROUP.value}.lock", free=_FREE):
       run_group(job, groups[GROUP.value], workdir / f"group-{GROUP.value}.json")
-    else:
-      _run_groups(job, groups, workdir)
+    return 0
+  with contextlib.ExitStack() as stack:
+    if FRESH.value and workdir.is_dir():
+      stack.enter_context(locks.hold(workdir))
+      for path in workdir.glob("group-*"):
+        path.unlink()
+    stack.enter_context(claim_workdir(workdir, job.config, free=_FREE))
+    _run_groups(job, groups, workdir)
   return 0
 
 
@@ -81,16 +95,53 @@ def _run_groups(job: launch.Job, groups: Sequence[Group], workdir: pathlib.Path)
   for group in groups:
     check_group(job, group)
   paths = [workdir / f"group-{i}.json" for i in range(len(groups))]
-  for path in paths:
-    path.unlink(missing_ok=True)  # of an earlier sweep in this directory
+  missing = [i for i, path in enumerate(paths) if finished_rows(path, groups[i], _metrics(job)) is None]
+  if len(missing) < len(groups):
+    console.print(f"{len(groups) - len(missing)} of {format_count(len(groups), 'program')} finished before "
+                  "(--fresh begins anew)")
+  changed = code_changed(workdir, pathlib.Path(job.module.__file__))
+  if changed:
+    console.print(f"warning: code has changed since this sweep began, so its rows will mix two versions "
+                  f"({', '.join(changed[:3])}); --fresh begins anew", soft_wrap=True)
+  for i in missing:
+    paths[i].unlink(missing_ok=True)  # of another sweep
   try:
-    if alone:
+    if alone and missing:
       run_group(job, groups[0], paths[0])
-    else:
-      commands = [_command(workdir, i) for i in range(len(groups))]
-      (_run_processes if SLURM.value is None else _run_slurm)(commands, paths, workdir, console)
+    elif missing:
+      commands = [_command(workdir, i) for i in missing]
+      (_run_processes if SLURM.value is None else _run_slurm)(commands, [paths[i] for i in missing], workdir, console)
   finally:  # where a group failed, the others are still worth their row
-    _tabulate([row for path in paths if path.exists() for row in json.loads(path.read_text())], workdir, console)
+    _tabulate([row for path in paths if path.exists() for row in files.read_json(path)], workdir, console)
+
+
+def finished_rows(path: pathlib.Path, group: Group, metrics: Sequence[str]) -> list[dict[str, Any]] | None:
+  """Reads the rows of a group that was finished before.
+
+  Args:
+    path: the group's file.
+    group: the group of this sweep.
+    metrics: what its rows must have.
+
+  Returns:
+    The rows; None where there are none, they are damaged, or they are of other runs.
+  """
+  try:
+    rows = files.read_json(path)
+  except (FileNotFoundError, RunError):
+    return None
+  settings = json.loads(json.dumps(redacted(_settings(group))))
+  if not isinstance(rows, list) or len(rows) != len(settings):
+    return None
+  for row, own in zip(rows, settings):
+    if not isinstance(row, dict) or not set(metrics) <= set(row) or {k: row[k] for k in row if ":" not in k} != own:
+      return None
+  return rows
+
+
+def _settings(group: Group) -> list[dict[str, Any]]:
+  """Returns what distinguishes each lane of a group."""
+  return [group.static | dict(lane.overrides) | {"seed": lane.seed} for lane in group.lanes]
 
 
 def _tabulate(rows: Sequence[Mapping[str, Any]], workdir: pathlib.Path, console: rich.console.Console):
@@ -167,56 +218,75 @@ def run_group(job: launch.Job, group: Group, path: pathlib.Path):
         launch.make_experiment, sweep_lib.apply_overrides(job.config, group.static), floats,
         width=min(launch.LANES.value, len(group.lanes)), evaluate=_evaluated(metrics), progress=progress)
     histories = runner.run(group.lanes, "sweep")
-  settings = [group.static | dict(lane.overrides) | {"seed": lane.seed} for lane in group.lanes]
+  settings = redacted(_settings(group))
   names = [" ".join((str(i), *(f"{key}={value}" for key, value in own.items()))) for i, own in enumerate(settings)]
-  np.savez(path.with_suffix(".npz"), **{f"{name}/{key}": series for name, history in zip(names, histories, strict=True)
-                                        for key, series in history.items()})
+  files.replace_arrays(path.with_suffix(".npz"), {
+      f"{name}/{key}": series for name, history in zip(names, histories, strict=True)
+      for key, series in history.items()})
   rows = [own | {metric: float(results.reduce_history(metric, history)) for metric in metrics}
           for own, history in zip(settings, histories, strict=True)]
-  path.write_text(json.dumps(rows))
+  files.replace_text(path, json.dumps(rows))
 
 
 def _command(workdir: pathlib.Path, group: int) -> list[str]:
-  ours = ("--group", "--workdir", "--jobs", "--slurm")
+  ours = ("--group", "--workdir", "--jobs", "--slurm", "--fresh", "--nofresh")
   kept = [argument for argument in sys.argv[1:] if not argument.startswith(ours)]
   return [sys.executable, "-m", "experiments.sweep", *kept, f"--workdir={workdir}", f"--group={group}"]
 
 
 def _run_processes(commands: Sequence[list[str]], paths: Sequence[pathlib.Path], workdir: pathlib.Path,
                    console: rich.console.Console):
+  """Runs commands, `--jobs` at a time, each of which writes its path; they end when this process does."""
   running: list[subprocess.Popen] = []
 
-  def run(i):
-    log = workdir / f"group-{i}.log"
+  def run(path, command):
+    log = path.with_suffix(".log")
     with log.open("w") as file:
-      process = subprocess.Popen(commands[i], stdout=file, stderr=subprocess.STDOUT)
+      # Nothing is ever written to its standard input: that it ends tells the child that we are gone.
+      process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT,
+                                 start_new_session=True, env=os.environ | {_OWNED: "1"})
       running.append(process)
       code = process.wait()
-    if code or not paths[i].exists():
-      raise RunError(f"group {i} failed with exit code {code}; see {log}: {_last_line(log)}")
-    console.print(f"group {i} done")
+      process.stdin.close()
+    if code or not path.exists():
+      raise RunError(f"{path.stem.replace('-', ' ')} failed with exit code {code}; see {log}: {_last_line(log)}")
+    console.print(f"{path.stem.replace('-', ' ')} done")
 
-  with _exit_on_sigterm(), concurrent.futures.ThreadPoolExecutor(JOBS.value) as pool:
-    futures = [pool.submit(run, i) for i in range(len(commands))]
+  with signals.cleanup(lambda: _end(running)), concurrent.futures.ThreadPoolExecutor(JOBS.value) as pool:
+    futures = [pool.submit(run, path, command) for path, command in zip(paths, commands, strict=True)]
     try:
       for future in concurrent.futures.as_completed(futures):
         future.result()
     except BaseException:
       pool.shutdown(wait=False, cancel_futures=True)
-      for process in running:
-        if process.poll() is None:
-          process.send_signal(signal.SIGTERM)
+      _end(running)
       raise
 
 
-@contextlib.contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-  """Lets SIGTERM unwind the stack, so that child processes do not outlive this one; restores what it did before."""
-  previous = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+def _end(processes: Sequence[subprocess.Popen]):
+  """Ends processes with all that they started: by SIGTERM, and those that do not heed it by SIGKILL."""
+  for number, patience in ((signal.SIGTERM, _PATIENCE), (signal.SIGKILL, 0.0)):
+    for process in processes:
+      with contextlib.suppress(ProcessLookupError):  # ended by itself
+        if process.returncode is None:
+          os.killpg(process.pid, number)
+    end = time.monotonic() + patience
+    while time.monotonic() < end and any(process.returncode is None and _lives(process.pid) for process in processes):
+      time.sleep(0.02)
+
+
+def _lives(pid: int) -> bool:
+  """Tells whether a child still runs, without waiting for it: another thread does."""
   try:
-    yield
-  finally:
-    signal.signal(signal.SIGTERM, previous)
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+  except ChildProcessError:
+    return False
+
+
+def _end_with_parent():
+  """Lets this process of a group end when the sweep that started it does."""
+  if os.environ.pop(_OWNED, None):
+    signals.leave_with(0, "the sweep that started this group is gone")
 
 
 def _last_line(log: pathlib.Path) -> str:
@@ -242,11 +312,12 @@ def _run_slurm(commands: Sequence[list[str]], paths: Sequence[pathlib.Path], wor
   jobs = [executor.submit(submitit.helpers.CommandFunction(command, cwd=os.getcwd())) for command in commands]
   console.print(f"submitted {format_count(len(jobs), 'job')}, logs in {workdir / 'slurm'}")
   failed = []
-  for i, (own, path) in enumerate(zip(jobs, paths, strict=True)):
+  for own, path in zip(jobs, paths, strict=True):
+    name = path.stem.replace("-", " ")
     if own.exception() is None and path.exists():
-      console.print(f"group {i} done")
+      console.print(f"{name} done")
     else:
-      failed.append(f"group {i} failed; see {own.paths.stderr}: {_last_line(own.paths.stderr)}")
+      failed.append(f"{name} failed; see {own.paths.stderr}: {_last_line(own.paths.stderr)}")
       console.print(failed[-1], soft_wrap=True)
   if failed:  # after the others, whose results are kept
     raise RunError(failed[0])
@@ -265,8 +336,8 @@ def write_tables(rows: Sequence[Mapping[str, Any]], directory: pathlib.Path):
   columns = list(dict.fromkeys(column for row in rows for column in row))
   cell = lambda value: json.dumps(str(value)) if isinstance(value, (list, tuple, str)) else str(value)
   lines = [",".join(columns)] + [",".join(cell(row.get(column, "")) for column in columns) for row in rows]
-  (directory / "sweep.csv").write_text("\n".join(lines) + "\n")
-  (directory / "sweep.json").write_text(json.dumps(list(rows), indent=1) + "\n")
+  files.replace_text(directory / "sweep.csv", "\n".join(lines) + "\n")
+  files.replace_text(directory / "sweep.json", json.dumps(list(rows), indent=1) + "\n")
 
 
 def _show(rows: Sequence[Mapping[str, Any]], console: rich.console.Console):

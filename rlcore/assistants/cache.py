@@ -46,7 +46,7 @@ class CallCache:
       reason = "its checksum or its request is another"
     except FileNotFoundError:
       return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
       reason = f"{type(error).__name__}: {error}"
     _LOG.warning("the cached answer %s is damaged and is asked for again (%s)", path, reason)
     return None

@@ -18,6 +18,8 @@ Messages = Sequence[Mapping[str, str]]
 """A conversation: `{"role": "system" | "user" | "assistant", "content": text}`, in order."""
 
 _SHOWN = 200  # characters of a server's answer in an error
+_PATIENCE = 3.0  # seconds for the other requests of a batch once one has failed
+_SECRET = 8  # characters from which on a key is one, and no word like "EMPTY" that a local server wants
 
 
 class AssistantError(RuntimeError):
@@ -36,10 +38,10 @@ class ChatClient:
   """Completes conversations, several at a time: `POST {base_url}/chat/completions`.
 
   Tried again, after a wait that doubles and is jittered, or as long as the server asks: connections that fail, calls
-  that take longer than `timeout` in all, status 429 and 5xx, and answers that are no chat completion. Any other status
-  is an error at once. Equal requests of a batch are asked once.
+  that take longer than `timeout` in all, status 429 and 5xx, and answers that are no chat completion or repeat the API
+  key. Any other status is an error at once. Equal requests of a batch are asked once.
 
-  The API key goes into one header of the request and nowhere else: not into the cache, an error or a repr.
+  The API key goes into one header of the request and nowhere else: not into an answer, the cache, an error or a repr.
 
   Attributes:
     base_url: where the server is.
@@ -147,9 +149,10 @@ class ChatClient:
                 ) -> list[str | None]:
     tasks = {key: self._pool.submit(self._answer, request, abandoned)
              for key, request in dict(zip(keys, requests)).items()}
-    answers = {}
+    answers, names = {}, {task: key for key, task in tasks.items()}
     try:
-      for key, task in tasks.items():
+      for task in concurrent.futures.as_completed(names):  # a refusal is not kept waiting by slower requests
+        key = names[task]
         try:
           answers[key] = task.result()
         except _Refused:
@@ -162,8 +165,8 @@ class ChatClient:
       abandoned.set()
       for task in tasks.values():
         task.cancel()
-      if isinstance(error, Exception):  # what is on its way is not lost: it goes to the cache
-        concurrent.futures.wait(tasks.values())
+      if isinstance(error, Exception):  # what is nearly there is not lost: it goes to the cache
+        concurrent.futures.wait(tasks.values(), _PATIENCE)
       raise
     self._count(cached=len(keys) - len(tasks))
     return [answers[key] for key in keys]
@@ -176,7 +179,7 @@ class ChatClient:
   def _answer(self, request: dict, abandoned: threading.Event) -> str:
     """Looks one request up or sends it."""
     known = None if self._cache is None else self._cache.get(request)
-    if known is not None:
+    if known is not None and not self._echoes(known):
       self._count(cached=1)
       return known
     if abandoned.is_set():
@@ -218,12 +221,18 @@ class ChatClient:
       if not reply.whole:
         return "", False
       text = _text(reply.body)
-      if text is not None:
+      if text is not None and not self._echoes(text):
         return text, True
+      if text is not None:
+        problem = "an answer that repeats the API key, which is not used"
+        continue
       problem = f"an answer that is no chat completion: {self._said(reply.body)}"
     raise AssistantError(
         f"{url} did not answer after {self._tries} tries (the last: {problem}): check that the server runs, that "
         f"base_url is right, and whether timeout={self._timeout:g} s and concurrency are what it can bear")
+
+  def _echoes(self, text: str) -> bool:
+    return len(self._key) >= _SECRET and self._key in text
 
   def _said(self, body: bytes) -> str:
     return self._clean(body.decode("utf-8", "replace")) or "nothing"

@@ -1,10 +1,15 @@
 """What a judge is: requests in, scores out; behind it a language model or a plain function that stands in for it."""
 
 from collections.abc import Callable, Sequence
+import decimal
 import math
+import numbers
 import threading
 from typing import Any, NamedTuple
 import warnings
+
+import jax.numpy as jnp
+import numpy as np
 
 from rlcore.assistants.client import ChatClient, Messages
 
@@ -60,18 +65,49 @@ def total_score(judgements: Sequence[Judgement], *of: Any) -> float:
   return sum(judgement.score for judgement in judgements)
 
 
-def _judge(value: Any, text: str, neutral: float) -> Judgement:
-  number = isinstance(value, (int, float))
-  if value is None or number and not math.isfinite(value):
+def real_number(value: Any) -> float | None:
+  """Returns any real number as a float: of Python or NumPy, a bool, a 0-d array; None for what is none.
+
+  NaN and the infinities come out as they are; complex numbers and texts are no real numbers.
+  """
+  if getattr(value, "shape", None) == () and hasattr(value, "dtype"):  # of NumPy or JAX
+    value = np.asarray(value).astype(float).item() if jnp.issubdtype(value.dtype, jnp.floating) else value.item()
+  if not isinstance(value, (numbers.Real, decimal.Decimal)):
+    return None
+  try:
+    return float(value)
+  except OverflowError:  # an integer beyond all floats
+    return math.inf if value > 0 else -math.inf
+
+
+def shown(value: Any) -> str:
+  """Returns a value as a short text on one line, for a message."""
+  try:
+    return " ".join(repr(value).split())[:100]
+  except ValueError:  # an integer of thousands of digits
+    return f"a number of {type(value).__name__}"
+
+
+def _judge(value: Any, text: str, neutral: float, *, texts: bool = False) -> Judgement:
+  """Makes a judgement of what was read; `texts` says whether a text is a value."""
+  number = real_number(value)
+  refused = number is None and (isinstance(value, (complex, bytes)) or isinstance(value, str) and not texts
+                                or getattr(value, "shape", None) == ())
+  if refused or number is not None and not math.isfinite(number):
+    warnings.warn(f"a judge returned {shown(value)}, which is no finite real number: it counts as not read")
     return Judgement(neutral, False, text)
-  return Judgement(float(value) if number else neutral, True, text, value)
+  if value is None:
+    return Judgement(neutral, False, text)
+  return Judgement(neutral if number is None else number, True, text, value)
 
 
 def stand_in(function: Callable[[Any], Any], *, neutral: float = 0.0) -> Judge:
   """Makes a judge of a plain function: tests and small experiments need no language model.
 
   Args:
-    function: `(facts of a Request) -> value`, a number as a rule; None means that it has no opinion.
+    function: `(facts of a Request) -> value`, a real number as a rule (of Python, NumPy or JAX), or what a `settle` of
+      its own reads, a list say; None means that it has no opinion. NaN, infinities, complex numbers and texts are
+      named in a warning and count as no opinion.
     neutral: the score of what is no number.
 
   Returns:
@@ -87,14 +123,14 @@ class ChatJudge:
     client: who is asked.
   """
 
-  def __init__(self, client: ChatClient, parse: Callable[[str], Any] = lambda text: text, *, neutral: float = 0.0,
+  def __init__(self, client: ChatClient, parse: Callable[[str], Any] | None = None, *, neutral: float = 0.0,
                tolerant: bool = False):
     """Makes a judge.
 
     Args:
       client: who is asked.
       parse: `(text) -> value`, None where the text cannot be read (see `assistants.prompts`); for requests without a
-        `parse` of their own. By default the value is the text.
+        `parse` of their own. What it returns is taken as in `stand_in`. By default the value is the text.
       neutral: the score of an answer that cannot be read, or is no number.
       tolerant: whether a request that failed for good gets the neutral score too, in place of an error.
     """
@@ -124,7 +160,7 @@ class ChatJudge:
     """
     texts = self.client.complete([request.messages for request in requests], tolerant=self._tolerant)
     judgements = [Judgement(self._neutral, False) if text is None else
-                  _judge((request.parse or self._parse)(text), text, self._neutral)
+                  self._read(request.parse or self._parse, text)
                   for request, text in zip(requests, texts)]
     answers = [(text, judgement.parsed) for text, judgement in zip(texts, judgements) if text is not None]
     unread = [text for text, parsed in answers if not parsed]
@@ -137,6 +173,11 @@ class ChatJudge:
       warnings.warn(f"none of the first {self._answered} answers of {self.client.model} could be read; the latest: "
                     f"{self._unread!r}")
     return judgements
+
+  def _read(self, parse: Callable[[str], Any] | None, text: str) -> Judgement:
+    if parse is None:
+      return _judge(text, text, self._neutral, texts=True)
+    return _judge(parse(text), text, self._neutral)
 
 
 def _shortened(text: str) -> str:

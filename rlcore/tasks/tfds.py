@@ -74,6 +74,8 @@ def _parse_line(line: bytes, where: str) -> dict[str, Any]:
     raise ValueError(f"{where}: not UTF-8 (byte {error.start + 1} of the line)") from error
   except json.JSONDecodeError as error:
     raise ValueError(f"{where}: not valid JSON: {error.msg} at column {error.colno}") from error
+  except (ValueError, RecursionError) as error:  # a number of too many digits; too many brackets
+    raise ValueError(f"{where}: not readable as JSON: {error}") from error
   if not isinstance(record, dict):
     raise ValueError(f"{where}: expected an object with 'prompt' and 'answer', found {type(record).__name__}")
   for key in ("prompt", "answer"):

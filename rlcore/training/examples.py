@@ -27,7 +27,7 @@ def render_evaluation(before: Mapping[str, float] | None, after: Mapping[str, fl
   """
   table = rich.table.Table("held-out", "before", "after", box=None, header_style="bold", pad_edge=False)
   for name, value in after.items():
-    table.add_row(name, *("-" if x is None else f"{x:.3f}" for x in ((before or {}).get(name), value)))
+    table.add_row(rich.text.Text(name), *("-" if x is None else f"{x:.3f}" for x in ((before or {}).get(name), value)))
   return table
 
 

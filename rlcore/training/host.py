@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rlcore.assistants.judges import Judge, Judgement, Request, total_score
+from rlcore.assistants.judges import Judge, Judgement, Request, real_number, shown, total_score
 from rlcore.training import scoring
 from rlcore.types import Problem, Rewards, Rollouts
 
@@ -17,9 +17,16 @@ from rlcore.types import Problem, Rewards, Rollouts
 def _score_row(score: Callable[[Any, np.ndarray, np.ndarray], float], row: tuple) -> float:
   index, problem, tokens, mask = row
   try:
-    return float(score(problem, tokens, mask))
+    return _number(score(problem, tokens, mask))
   except Exception as error:
     raise RuntimeError(f"the verifier failed on response {index[1]} to prompt {index[0]}: {error!r}") from error
+
+
+def _number(value: Any) -> float:
+  number = real_number(value)
+  if number is None:
+    raise TypeError(f"{shown(value)} is no real number")
+  return number
 
 
 def make_scorer(
@@ -88,12 +95,16 @@ def make_judge_scorer(
   def scorer(problems: Problem, rollouts: Rollouts) -> Rewards:
     rows = _rows(problems, rollouts)
     requests = [list(ask(*row[1:])) for row in rows]
-    judgements = iter(judge([request for of_row in requests for request in of_row]))
-    rewards = [settle([next(judgements) for _ in of_row], *row[1:]) for of_row, row in zip(requests, rows)]
+    every = [request for of_row in requests for request in of_row]
+    judgements = judge(every)
+    if len(judgements) != len(every):
+      raise ValueError(f"the judge was asked {len(every)} questions and gave {len(judgements)} judgements")
+    answers = iter(judgements)
+    rewards = [settle([next(answers) for _ in of_row], *row[1:]) for of_row, row in zip(requests, rows)]
     shape = rollouts.tokens.shape
-    if not isinstance(rewards[0], tuple):
-      return scoring.mark_unscorable(Rewards(np.asarray(rewards, np.float32).reshape(shape[:2])))
-    outcome, process = (np.asarray(x, np.float32) for x in zip(*rewards))
-    return scoring.mark_unscorable(Rewards(outcome.reshape(shape[:2]), process.reshape(shape)))
+    pairs = isinstance(rewards[0], tuple)
+    outcome = np.asarray([_number(x[0] if pairs else x) for x in rewards], np.float32).reshape(shape[:2])
+    process = np.asarray([x[1] for x in rewards], np.float32).reshape(shape) if pairs else None
+    return scoring.mark_unscorable(Rewards(outcome=outcome, process=process))
 
   return scorer

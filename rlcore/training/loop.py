@@ -1,11 +1,12 @@
 """The two ways of running an experiment: a host loop over compiled chunks, and a whole run as one pure function."""
 
+import collections
 from collections.abc import Callable
 import concurrent.futures
 import contextlib
+import errno
 import pathlib
 import signal
-import threading
 from typing import NamedTuple
 
 import jax
@@ -14,12 +15,17 @@ import numpy as np
 import rich.console
 
 from rlcore import assistants
-from rlcore.training import checkpoints, compilation, programs
+from rlcore.training import checkpoints, compilation, programs, signals
 from rlcore.training import metrics as metrics_lib
 from rlcore.training import progress as progress_lib
-from rlcore.training.errors import NonFiniteError
-from rlcore.training.workdir import CHECKPOINTS, RunOptions, prepare_workdir
+from rlcore.training import state as state_lib
+from rlcore.training.errors import NonFiniteError, RunError
+from rlcore.training.workdir import CHECKPOINTS, CONFIG, RunOptions, claim_workdir
 from rlcore.types import Array, Experiment, Metrics, PyTree
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
+_ENOUGH = 5  # main updates without any credit, after which it is said
+
 
 
 class RunResult(NamedTuple):
@@ -76,7 +82,8 @@ def run(experiment: Experiment, config: ml_collections.ConfigDict, workdir: str 
         console: rich.console.Console | None = None) -> RunResult:
   """Trains an experiment and writes everything about it under `workdir`; resumes where a checkpoint is there.
 
-  SIGTERM and SIGINT end the run after the current chunk, with a checkpoint.
+  The first SIGTERM or SIGINT ends the run after the current chunk, with a checkpoint; the second, or one while nothing
+  would be lost (before the first update, say), ends it at once: see `signals`. No other run may use the directory.
 
   Args:
     experiment: what to train.
@@ -88,38 +95,14 @@ def run(experiment: Experiment, config: ml_collections.ConfigDict, workdir: str 
     `RunResult`.
 
   Raises:
-    RunError: the directory cannot be written or belongs to another config, or no checkpoint in it is intact.
+    RunError: the directory cannot be written (any more), is in use, or belongs to another config, or no checkpoint in it
+      is intact.
     NonFiniteError: too many updates in a row were not finite; the state is saved.
     AssistantError: a language model that judges did not answer; what the last checkpoint holds is saved.
   """
   options = RunOptions.from_config(config)
-  workdir = prepare_workdir(workdir, config)
-  with assistants.own_errors():
+  with claim_workdir(workdir, config) as workdir, assistants.own_errors():
     return _Run(experiment, options, workdir, console).run(jax.random.key(config.seed))
-
-
-class _Interrupts:
-  """Notes the first SIGTERM or SIGINT so that the loop can save; the second ends the process at once."""
-
-  def __init__(self, say: Callable[[str], None]):
-    self.received: signal.Signals | None = None
-    self._say = say
-    self._previous = {}
-
-  def __enter__(self) -> "_Interrupts":
-    if threading.current_thread() is threading.main_thread():
-      self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
-    return self
-
-  def __exit__(self, *_):
-    for number, handler in self._previous.items():
-      signal.signal(number, handler)
-
-  def _note(self, number, _):
-    if self.received is not None:
-      raise SystemExit(128 + number)
-    self.received = signal.Signals(number)
-    self._say(f"{self.received.name}: saving after this chunk (once more to quit at once)")
 
 
 class _Run:
@@ -133,14 +116,27 @@ class _Run:
     self._progress = progress_lib.Progress(options.progress_metric, console)
     self._stage = ""
     self._streak = 0
-    self._credited: bool | None = None  # whether any main update of this call had an advantage that is not 0
+    self._uncredited = 0  # main updates of this call, as long as every one had advantages of 0 and was finite
+    self._nonfinite = collections.Counter()  # updates of this call in which a quantity was not finite, by its name
+    self._done = 0  # updates of this call
+    self._step = 0
+    self._checkpointer: checkpoints.Checkpointer | None = None
+    self._interrupts = signals.Interrupts(self._progress.message, self._standing)
 
   def run(self, key: Array) -> RunResult:
     with compilation.Stopwatch() as watch:
-      self._train(key)
+      try:
+        with self._interrupts:
+          self._train(key)
+      except OSError as error:  # of the log or a picture; checkpoints say it themselves
+        if error.errno not in _DISK:
+          raise
+        raise RunError(f"cannot write {error.filename or self._workdir} ({error.strerror or error}) at update "
+                       f"{self._step}; {self._standing()}") from error
     finished = self._step >= self._total
-    paths = {"curves": self._curves_path, "metrics": self._log.path, "tensorboard": self._log.tensorboard_dir,
-             "checkpoints": self._checkpointer.directory, "config": self._workdir / "config.json"}
+    paths = {"curves": self._curves_path, "metrics": self._log.path, "clock": self._log.clock_path,
+             "tensorboard": self._log.tensorboard_dir, "checkpoints": self._checkpointer.directory,
+             "config": self._workdir / CONFIG}
     return RunResult(
         state=self._state, before=self._evaluation(self._warmup_steps),
         after=self._evaluation(self._step) if finished else None, step=self._step,
@@ -150,7 +146,7 @@ class _Run:
   def _train(self, key: Array):
     if self._experiment.preparation:
       self._progress.message(f"preparing: {self._experiment.preparation}")
-    self._state, self._step = programs.init_state(self._experiment, key), 0
+    self._state = programs.init_state(self._experiment, key)
     self._checkpointer = checkpoints.Checkpointer(self._workdir / CHECKPOINTS, self._options.keep_checkpoints)
     restored = self._checkpointer.restore_latest(self._state)
     if restored is not None:
@@ -163,15 +159,26 @@ class _Run:
       stack.callback(self._plot)
       stack.callback(self._log.close)
       stack.enter_context(self._progress)
-      self._interrupts = stack.enter_context(_Interrupts(self._progress.message))
       pool = concurrent.futures.ThreadPoolExecutor(1)
-      stack.callback(pool.shutdown, cancel_futures=True)
+      stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # nobody waits for the compiler
       self._programs.compile_ahead(self._needed(), self._state, pool)
       self._loop()
-      if self._credited is False:
-        self._progress.message(
-            "warning: the advantages were 0 in every update, so nothing was learned. Are all rewards of a group equal, "
-            "or does the estimator compare the members of groups of one (group_size)?")
+      self._warn()
+
+  def _warn(self):
+    """Says what of this call was in vain."""
+    for name, count in self._nonfinite.items():
+      self._progress.message(f"warning: non-finite {name} in {count} of {self._done} updates, each of which was skipped")
+    if self._uncredited >= _ENOUGH and not self._nonfinite:
+      self._progress.message(
+          "warning: the advantages were 0 in every update, so nothing was learned. Are all rewards of a group equal, "
+          "or does the estimator compare the members of groups of one (group_size)?")
+
+  def _standing(self) -> str:
+    """Says what the directory holds, for whoever ends the run."""
+    if self._checkpointer is None:
+      return f"{self._workdir} is as it was"
+    return f"{self._checkpointer.standing()}; resume with --workdir={self._workdir}"
 
   def _needed(self) -> list[str]:
     """Names the programs that this call will run, the first one first."""
@@ -191,6 +198,7 @@ class _Run:
       if stop or self._due(self._options.checkpoint_every, self._step) or self._step == self._warmup_steps:
         self._save()
       if stop:
+        self._checkpointer.wait()
         return
       self._advance()
 
@@ -218,6 +226,7 @@ class _Run:
     if self._step and self._step not in self._checkpointer.steps():
       self._log.sync()
       self._checkpointer.save(self._step, self._state)
+    self._interrupts.end()
 
   def _enter_stage(self) -> str:
     """Returns the name of the stage of the next update; the first time, it is announced."""
@@ -241,25 +250,35 @@ class _Run:
     count = min(ends) - self._step
 
     with compilation.Stopwatch() as watch:
-      self._state, rows = self._programs.advance(stage, self._state, count)
+      self._state, rows = self._programs.advance(stage, self._state, count, self._interrupts.begin)
     for i, row in enumerate(rows, 1):
       self._log.write(self._step + i, {f"{stage}/{k}": v for k, v in row.items()} if in_warmup else row)
     self._step += count
+    self._done += count
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    speeds = {"updates_per_second": count / max(watch.seconds, 1e-9)}
+    speed = count / max(watch.seconds, 1e-9)
+    clock = {"speed/updates_per_second": speed} | state_lib.learning_rates(self._state)
     if "tokens" in means:
-      speeds[f"{self._experiment.unit}_per_second"] = speeds["updates_per_second"] * means["tokens"]
-    self._log.write_speed(self._step, speeds)
+      clock[f"speed/{self._experiment.unit}_per_second"] = speed * means["tokens"]
+    self._log.write_clock(self._step, clock)
     self._log.flush()
     self._progress.advance(count, means, watch.seconds)
-    if "advantage_abs" in rows[0] and not in_warmup:
-      self._credited = bool(self._credited) or any(row["advantage_abs"] != 0 for row in rows)
+    if not in_warmup:
+      self._count_uncredited(rows)
     self._watch(rows)
+
+  def _count_uncredited(self, rows: list[dict[str, np.ndarray]]):
+    """Counts updates whose advantages were all 0; from the first that had credit on, none counts."""
+    if all(row.get("advantage_abs") == 0 for row in rows) and self._uncredited >= 0:
+      self._uncredited += len(rows)
+    else:
+      self._uncredited = -1
 
   def _watch(self, rows: list[dict[str, np.ndarray]]):
     """Stops the run where too many updates in a row were not finite."""
     for i, row in enumerate(rows):
       names = _not_finite(row)
+      self._nonfinite.update(names)
       self._streak = self._streak + 1 if names else 0
       if self._streak >= self._options.max_nonfinite:
         step = self._step - len(rows) + i + 1

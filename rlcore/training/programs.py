@@ -69,6 +69,7 @@ class Programs:
       self._updates[experiment.warmup.name] = experiment.warmup.update
     self._evaluate = experiment.evaluate
     self._pending: dict[str, concurrent.futures.Future] = {}
+    self._begun: set[str] = set()
     if not self._jittable:
       return
     # What comes out lies on the devices where it lay before, so that no chunk recompiles for another layout.
@@ -89,18 +90,22 @@ class Programs:
     self._wait(EVALUATE)
     return {name: float(x) for name, x in jax.device_get(self._evaluate(state)).items() if np.ndim(x) == 0}
 
-  def advance(self, name: str, state: PyTree, count: int) -> tuple[PyTree, list[dict[str, np.ndarray]]]:
+  def advance(self, name: str, state: PyTree, count: int, begin: Callable[[], None] = lambda: None) -> tuple[PyTree, list[dict[str, np.ndarray]]]:
     """Does `count` updates of a stage.
 
     Args:
       name: "train", or the name of the warm-up.
       state: is consumed.
       count: how many, at most the length of a chunk.
+      begin: called when compilation is over; host code compiles within its first update.
 
     Returns:
       The state and one dict of metrics an update.
     """
     self._wait(name)
+    if self._jittable or name in self._begun:
+      begin()
+    self._begun.add(name)
     if self._jittable:
       state, stacked = self._chunks[name](state, count)
       stacked = jax.device_get(stacked)
@@ -109,6 +114,7 @@ class Programs:
     for _ in range(count):
       state, metrics = self._updates[name](state)
       rows.append(jax.device_get(metrics))
+      begin()
     return state, rows
 
   def _wait(self, name: str):

@@ -1,6 +1,7 @@
 """What a run shows while it works: one live line in a terminal, plain lines anywhere else."""
 
 from collections.abc import Mapping
+import functools
 import time
 
 import rich.console
@@ -31,9 +32,9 @@ class Progress:
     self._live = None
     self._last_line = 0.0
     if self.console.is_terminal:
-      column = rich.progress.TextColumn
+      column = functools.partial(rich.progress.TextColumn, markup=False)  # a bracket in a name is a bracket
       self._live = rich.progress.Progress(
-          column("[bold]{task.description}"), rich.progress.BarColumn(), rich.progress.MofNCompleteColumn(),
+          column("{task.description}", style="bold"), rich.progress.BarColumn(), rich.progress.MofNCompleteColumn(),
           column("{task.fields[text]}"), console=self.console)
     self._task = None
 

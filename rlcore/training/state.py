@@ -88,8 +88,55 @@ def make_optimizer(
     progress = jnp.clip((count - warmup_steps) / max(decay_steps - warmup_steps, 1), 0.0, 1.0)
     return learning_rate * rise * 0.5 * (1 + jnp.cos(jnp.pi * progress))
 
-  adam = optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
-  return adam if max_grad_norm is None else optax.chain(optax.clip_by_global_norm(max_grad_norm), adam)
+  clip = [] if max_grad_norm is None else [optax.clip_by_global_norm(max_grad_norm)]
+  return optax.chain(  # AdamW, with a last part that remembers the rate
+      *clip, optax.scale_by_adam(b1=b1, b2=b2, eps=eps), optax.add_decayed_weights(weight_decay), _follow(schedule))
+
+
+class RateState(NamedTuple):
+  """State of the learning rate.
+
+  Attributes:
+    learning_rate: of the last update, 0 before the first; logged from here.
+    schedule: of `optax.scale_by_schedule`.
+  """
+
+  learning_rate: Array
+  schedule: optax.ScaleByScheduleState
+
+
+def _follow(schedule: Callable[[Array], Array]) -> optax.GradientTransformation:
+  """Scales by minus a scheduled learning rate, as `optax.scale_by_learning_rate`, and keeps the rate in its state."""
+  scale = optax.scale_by_learning_rate(schedule)
+
+  def update(updates, state, params=None):
+    rate = jnp.asarray(schedule(state.schedule.count), jnp.float32)
+    updates, inner = scale.update(updates, state.schedule, params)
+    return updates, RateState(rate, inner)
+
+  # A constant: what `init` gives does not depend on the rate, which may be a tracer of a sweep.
+  return optax.GradientTransformation(lambda params: RateState(jnp.zeros((), jnp.float32), scale.init(params)), update)
+
+
+def learning_rates(state: PyTree) -> dict[str, float]:
+  """Finds the learning rates that optimisers keep in a state: ours, and `optax.inject_hyperparams`.
+
+  Args:
+    state: of an experiment, on the host or not.
+
+  Returns:
+    By name: `optimizer/learning_rate` where there is one, `optimizer/KEYS/learning_rate` with its place in the state
+    where there are several.
+  """
+  name = lambda key: str(getattr(key, "name", getattr(key, "key", "")))
+  found = {}
+  for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
+    if path and name(path[-1]) == "learning_rate" and getattr(leaf, "size", 0) == 1:
+      place = ".".join(filter(None, map(name, path[:-1])))
+      found[f"{place}.{len(found)}" if place in found else place] = float(np.asarray(leaf).reshape(()))
+  if len(found) == 1:
+    return {"optimizer/learning_rate": value for value in found.values()}
+  return {f"optimizer/{place}/learning_rate": value for place, value in found.items()}
 
 
 def accumulate(

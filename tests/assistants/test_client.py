@@ -1,7 +1,9 @@
 """The client against a real server that is slow, fails and answers rubbish: every request is counted."""
 
 import concurrent.futures
+import decimal
 import email.utils
+import fractions
 import json
 import logging
 import socket
@@ -9,10 +11,13 @@ import threading
 import time
 import warnings
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from rlcore.assistants import AssistantError, ChatClient, ChatJudge, Request, stand_in
 from rlcore.assistants import cache as cache_lib
+from rlcore.assistants import client as client_lib
 from rlcore.assistants import prompts
 from tests.assistants.server import Answer, completion, serve
 
@@ -177,7 +182,7 @@ def test_cached_answers_make_no_request(tmp_path):
 
 @pytest.mark.parametrize("damage", [
     lambda text: "", lambda text: text[:-20], lambda text: text.replace("FINE", "fine").replace("fine", "f1ne"),
-    lambda text: "[]", lambda text: '{"answer": 3, "sha256": "", "request": {}}', lambda text: "\x00\xff" * 9,
+    lambda text: "[]", lambda text: "[" * 200_000, lambda text: '{"answer": 3, "sha256": "", "request": {}}', lambda text: "\x00\xff" * 9,
     lambda text: json.dumps(json.loads(text) | {"request": {}})])
 def test_a_damaged_entry_is_asked_for_again(tmp_path, damage, caplog):
   with serve(_scripted()) as server:
@@ -297,6 +302,62 @@ def test_a_judge_counts_what_it_cannot_read():
 
 def test_a_plain_function_stands_in():
   judge = stand_in(lambda facts: {"good": 1, "odd": float("nan"), "none": None, "list": [3]}[facts], neutral=-0.5)
-  got = judge([Request((), facts) for facts in ("good", "odd", "none", "list")])
+  with pytest.warns(UserWarning, match="returned nan, which is no finite real number"):
+    got = judge([Request((), facts) for facts in ("good", "odd", "none", "list")])
   assert [j.score for j in got] == [1, -0.5, -0.5, -0.5] and [j.parsed for j in got] == [True, False, False, True]
   assert got[3].value == [3] and judge([]) == []
+
+
+@pytest.mark.parametrize("value, score", [
+    (np.float32(0.5), 0.5), (np.float16(-2), -2.0), (np.int64(3), 3.0), (np.bool_(True), 1.0), (False, 0.0),
+    (np.array(0.25), 0.25), (np.array(7, np.uint8), 7.0), (jnp.float32(0.5), 0.5), (jnp.bfloat16(1.5), 1.5),
+    (fractions.Fraction(1, 4), 0.25), (decimal.Decimal("0.5"), 0.5)])
+def test_every_real_number_is_a_score(value, score):
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    got, = stand_in(lambda facts: value, neutral=-9)([Request(())])
+    with serve(_scripted()) as server:
+      asked, = ChatJudge(_client(server), lambda text: value)([Request(_ask("q"))])
+  assert got[:2] == asked[:2] == (score, True) and type(got.score) is float
+
+
+@pytest.mark.parametrize("value", [
+    np.float32(np.nan), np.array(np.inf), 10**400, 10**5000, 1j, np.complex64(1), "0.7", np.str_("1"), b"1",
+    np.array("a"), decimal.Decimal("NaN")], ids=lambda value: type(value).__name__)
+def test_what_is_no_real_number_is_named_and_not_read(value):
+  with pytest.warns(UserWarning, match="a judge returned .*, which is no finite real number") as told:
+    got, = stand_in(lambda facts: value, neutral=-9)([Request(())])
+  assert got == (-9, False, "", None) and "\n" not in str(told[0].message)
+
+
+def test_a_text_is_the_value_where_nothing_is_parsed():
+  with serve(_scripted()) as server:
+    assert ChatJudge(_client(server))([Request(_ask("q"))]) == [(0.0, True, "fine", "fine")]
+
+
+def test_an_answer_that_repeats_the_key_is_not_one(tmp_path):
+  key = "sk-very-secret-0123456789"
+  with serve(_scripted(Answer(f"your key is {key}"), Answer("fine"), Answer(key), Answer(key))) as server:
+    client = _client(server, api_key=key, cache_dir=tmp_path, tries=2)
+    assert client.complete([_ask("q")]) == ["fine"] and client.totals["retried"] == 1
+    with pytest.raises(AssistantError, match="an answer that repeats the API key, which is not used") as failed:
+      client.complete([_ask("r")])
+    assert key not in str(failed.value) and client.totals == dict(calls=2, cached=0, retried=2, failed=1)
+    kept = [path.read_text() for path in tmp_path.rglob("*.json")]
+    assert len(kept) == 1 and key not in kept[0]
+    cache_lib.CallCache(tmp_path).put(client._fields | {"messages": list(_ask("s"))}, f"{key}!")  # of an earlier version
+    assert client.complete([_ask("s")]) == ["fine"]
+  with serve(_scripted(Answer("it is EMPTY"))) as server:  # what a local server takes for a key is no secret
+    assert _client(server, api_key="EMPTY").complete([_ask("q")]) == ["it is EMPTY"]
+
+
+def test_a_refusal_is_told_at_once_though_others_are_slow(monkeypatch):
+  monkeypatch.setattr(client_lib, "_PATIENCE", 0.1)
+  answer = lambda number, payload: Answer(status=401) if payload["messages"][0]["content"] == "bad" else Answer(delay=20)
+  with serve(answer) as server:
+    client = _client(server, timeout=60.0)
+    begun = time.monotonic()
+    with pytest.raises(AssistantError, match="refuses"):
+      client.complete([_ask("slow"), _ask("bad")])
+    client.close()
+    assert time.monotonic() - begun < 10

@@ -100,7 +100,22 @@ def test_a_step_that_was_not_saved(run):
 def test_a_run_of_another_kind_is_refused(run, tmp_path):
   save_run(tmp_path / "bandit", toy_config.get_config(), (1,))
   with pytest.raises(RunError, match="is a run of tests.training.toy, which is no language experiment"):
-    call(run=tmp_path / "bandit")
+    call(run=tmp_path / "bandit", trust=["tests.training"])
+
+
+def test_a_module_is_not_imported_on_the_word_of_a_directory(tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(tmp_path)
+  (tmp_path / "evil.py").write_text("raise SystemExit('it was run')")
+  for experiment, words in (("evil", "--trust=evil"), ("experimentsx.y", "--trust=experimentsx"),
+                            ("tests.training.toy", "--trust=tests.training"), (".x", "--trust=.x")):
+    config = toy_config.get_config()
+    config.experiment = experiment
+    run = tmp_path / f"run-{experiment}"
+    prepare_workdir(run, config)
+    with pytest.raises(RunError, match=f"names the module '{experiment}', which is none of experiments .* {words}$"):
+      call(run=run)
+  with pytest.raises(RunError, match="config.experiment='.x' is no name of a module"):
+    launch.import_experiment(config)
 
 
 @pytest.mark.parametrize("make, message", [

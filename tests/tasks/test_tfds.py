@@ -109,6 +109,7 @@ def test_any_tokeniser_and_any_target(tmp_path):
 
 
 @pytest.mark.parametrize("broken, message", [
+    ("[" * 100_000, "not readable as JSON"), ('{"prompt": 1' + "0" * 5000 + "}", "not readable as JSON"),
     ('{"prompt": "1=1:", "answer": "1"', "not valid JSON: Expecting ',' delimiter at column 33"),
     ('{"prompt": "1=1:"}', r"no 'answer'; this line has \['prompt'\]"),
     ('{"question": "1=1:", "answer": "1"}', "no 'prompt'; this line has"),
@@ -119,7 +120,7 @@ def test_any_tokeniser_and_any_target(tmp_path):
     ('{"prompt": "1,2=3:", "answer": "1+2+3+4+5"}', "the answer is 9 tokens long, but at most 7 fit"),
     ('{"prompt": "", "answer": "1"}', "the prompt is empty"),
     ('{"prompt": "1 x", "answer": "1"}', "character 'x' at position 2"),
-])
+], ids=lambda text: str(text)[:30])
 def test_a_broken_line_is_named(tmp_path, broken, message):
   path = _lines(tmp_path, _puzzle(3), "", broken, _puzzle(4))
   with pytest.raises(ValueError, match=rf"mine\.jsonl:3: {message}") as info:
