@@ -7,6 +7,7 @@ have told: too few seeds, a rival on the floor or at the ceiling, a tuned value 
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,8 +52,13 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
     return Interval(np.nan, np.nan, np.nan)
   if len(values) == 1:
     return Interval(mean, -np.inf, np.inf)
-  half = float(scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+  half = float(_student((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
   return Interval(mean, mean - half, mean + half)
+
+
+@functools.cache
+def _student(probability: float, freedom: int) -> float:
+  return float(scipy.stats.t.ppf(probability, freedom))
 
 
 def share_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
