@@ -156,7 +156,10 @@ class Checkpointer:
 
   def standing(self) -> str:
     """Says which checkpoint a run can go on from."""
-    return "there is no checkpoint yet" if self._good is None else f"the last good checkpoint is of update {self._good}"
+    reading, good = self._reading, self._good
+    if reading is not None and reading[1].done() and reading[1].exception() is None:
+      good = reading[0]
+    return "there is no checkpoint yet" if good is None else f"the last good checkpoint is of update {good}"
 
   def _read_back(self, step: int, meta: dict):
     """Reads the arrays of a checkpoint into the host's memory and compares their checksum."""

@@ -167,8 +167,9 @@ class _Run:
 
   def _warn(self):
     """Says what of this call was in vain."""
-    for name, count in self._nonfinite.items():
-      self._progress.message(f"warning: non-finite {name} in {count} of {self._done} updates, each of which was skipped")
+    if self._nonfinite:
+      told = ", ".join(f"{name} in {count}" for name, count in self._nonfinite.items())
+      self._progress.message(f"warning: non-finite {told} of {self._done} updates, each of which was skipped")
     if self._uncredited >= _ENOUGH and not self._nonfinite:
       self._progress.message(
           "warning: the advantages were 0 in every update, so nothing was learned. Are all rewards of a group equal, "
