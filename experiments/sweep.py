@@ -247,6 +247,7 @@ def _run_processes(commands: Sequence[list[str]], paths: Sequence[pathlib.Path],
                                  start_new_session=True, env=os.environ | {_OWNED: "1"})
       running.append(process)
       code = process.wait()
+      signals.wait_if_leaving()
       process.stdin.close()
     if code or not path.exists():
       raise RunError(f"{path.stem.replace('-', ' ')} failed with exit code {code}; see {log}: {_last_line(log)}")
