@@ -188,7 +188,7 @@ def check_group(job: launch.Job, group: Group):
   try:
     experiment = launch.make_experiment(config)
   except ValueError as error:
-    common = ", ".join(f"{key}={value}" for key, value in group.static.items())
+    common = redacted(", ".join(f"{key}={value}" for key, value in group.static.items()))
     raise RunError(f"the runs with {common}: {error}" if common else str(error)) from error
   if not experiment.jittable:
     return
