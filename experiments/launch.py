@@ -69,7 +69,7 @@ def import_experiment(config: ml_collections.ConfigDict) -> types.ModuleType:
     RunError: if there is none of that name.
   """
   if not all(part.isidentifier() for part in str(config.experiment).split(".")):
-    raise RunError(f"config.experiment={config.experiment!r} is no name of a module, as experiments.credit.tempo is one")
+    raise RunError(f"config.experiment={config.experiment!r} is no name of a module (as experiments.credit.tempo)")
   try:
     return importlib.import_module(config.experiment)
   except ModuleNotFoundError as error:
@@ -114,8 +114,8 @@ def _check_arguments(argv: Sequence[str]):
   """Complains of what the flags would take in silence.
 
   Raises:
-    RunError: for an argument that is no text, a number too large for a float, and a config file that is not there, which
-      ml_collections would only say when the config is used.
+    RunError: for an argument that is no text, a number too large for a float, and a config file that is not there,
+      which ml_collections would only say when the config is used.
   """
   for i, argument in enumerate(argv):
     if not argument.isprintable() and any("\ud800" <= c <= "\udfff" for c in argument):
@@ -206,7 +206,8 @@ def _attempt(command: Callable[[], int | None]) -> int:
   except (assistants.AssistantError, RunError, ValueError, OSError) as error:
     return report(error)
   except ArithmeticError as error:  # of a size of 0, a number too large
-    return report(RunError(f"{type(error).__name__}: {error} (--debug shows where)").with_traceback(error.__traceback__))
+    told = RunError(f"{type(error).__name__}: {error} (--debug shows where)")
+    return report(told.with_traceback(error.__traceback__))
   except SystemExit as error:
     if isinstance(error.code, str):
       print(error.code, file=sys.stderr)

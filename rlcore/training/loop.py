@@ -95,8 +95,8 @@ def run(experiment: Experiment, config: ml_collections.ConfigDict, workdir: str 
     `RunResult`.
 
   Raises:
-    RunError: the directory cannot be written (any more), is in use, or belongs to another config, or no checkpoint in it
-      is intact.
+    RunError: the directory cannot be written (any more), is in use, or belongs to another config, or no checkpoint in
+      it is intact.
     NonFiniteError: too many updates in a row were not finite; the state is saved.
     AssistantError: a language model that judges did not answer; what the last checkpoint holds is saved.
   """

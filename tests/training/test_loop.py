@@ -116,7 +116,8 @@ def test_updates_without_any_credit_are_told(tmp_path, capsys):
   last = experiment.warmup.steps + 5 if experiment.warmup else 5  # the last of all updates
   for steps, zero_until, told in ((6, 10**6, True), (4, 10**6, False), (6, last, False)):
     config.steps = steps  # of two to four updates (`:smoke`) nothing can be said
-    loop.run(experiment._replace(update=lambda state, z=zero_until: update(state, z)), config, tmp_path / f"{steps} {told}")
+    some = experiment._replace(update=lambda state, z=zero_until: update(state, z))
+    loop.run(some, config, tmp_path / f"{steps} {told}")
     assert ("the advantages were 0 in every update" in capsys.readouterr().out) == told
 
 
