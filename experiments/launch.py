@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 import importlib
 import importlib.util
+import math
 import pathlib
 import re
 import sys
@@ -68,7 +69,7 @@ def import_experiment(config: ml_collections.ConfigDict) -> types.ModuleType:
     RunError: if there is none of that name.
   """
   if not all(part.isidentifier() for part in str(config.experiment).split(".")):
-    raise RunError(f"config.experiment={config.experiment!r} is no name of a module, as experiments.credit.tempo is one")
+    raise RunError(f"config.experiment={config.experiment!r} is no name of a module (as experiments.credit.tempo)")
   try:
     return importlib.import_module(config.experiment)
   except ModuleNotFoundError as error:
@@ -109,19 +110,30 @@ def job() -> Job:
   return Job(config, load_module(pathlib.Path(path)), pathlib.Path(path).stem, variant, overrides)
 
 
-def _check_config_file(argv: Sequence[str]):
-  """Complains of a config file that is not there, which ml_collections would only do when the config is used."""
+def _check_arguments(argv: Sequence[str]):
+  """Complains of what the flags would take in silence.
+
+  Raises:
+    RunError: for an argument that is no text, a number too large for a float, and a config file that is not there,
+      which ml_collections would only say when the config is used.
+  """
   for i, argument in enumerate(argv):
+    if not argument.isprintable() and any("\ud800" <= c <= "\udfff" for c in argument):
+      raise RunError(f"the argument {argument.encode('utf-8', 'backslashreplace').decode()} is not UTF-8")
     name, equals, value = argument.lstrip("-").partition("=")
     if argument.startswith("-") and name == "config":
       path = (value if equals else "".join(argv[i + 1:i + 2])).partition(":")[0]
       if not pathlib.Path(path).is_file():
         raise RunError(f"there is no config file {path!r}")
+    value = value if equals else "".join(argv[i + 1:i + 2])
+    if argument.startswith("--config.") and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE]\+?\d+)?", value):
+      if math.isinf(float(value)):
+        raise RunError(f"{name}={value[:40]} is too large a number")
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
-    _check_config_file(argv)
+    _check_arguments(argv)
     return flags.FLAGS(list(argv))
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, RunError) as error:
     fail(error)
@@ -193,6 +205,9 @@ def _attempt(command: Callable[[], int | None]) -> int:
       return command() or 0
   except (assistants.AssistantError, RunError, ValueError, OSError) as error:
     return report(error)
+  except ArithmeticError as error:  # of a size of 0, a number too large
+    told = RunError(f"{type(error).__name__}: {error} (--debug shows where)")
+    return report(told.with_traceback(error.__traceback__))
   except SystemExit as error:
     if isinstance(error.code, str):
       print(error.code, file=sys.stderr)

@@ -5,9 +5,11 @@
     python -m experiments.microscope --run=runs/mine --prompt=3
 
 A run's directory names the module of its experiment. Only modules of `experiments` are imported on its word; for those
-of your own say so: --trust=mine (several: --trust=mine,ours.credit). The run must be of a language experiment. A checkpoint answers held-out problems; the page shows those whose rewards
-differ most, each token coloured by its advantage under the run's own estimator and, side by side, under others. The
-experiment's module may name more of them: `microscope_estimators(config) -> {name: AdvantageEstimator}`.
+of your own say so: --trust=mine (several: --trust=mine,ours.credit). The run must be of a language experiment.
+
+A checkpoint answers held-out problems; the page shows those whose rewards differ most, each token coloured by its
+advantage under the run's own estimator and, side by side, under others. The experiment's module may name more of them:
+`microscope_estimators(config) -> {name: AdvantageEstimator}`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -103,8 +105,8 @@ def check_trusted(module: str, trusted: Sequence[str], run: pathlib.Path):
     RunError: if it is neither below `experiments` nor one of `trusted` or below one.
   """
   if not any(module == name or module.startswith(f"{name}.") for name in ("experiments", *trusted)):
-    raise RunError(f"{run} names the module {module!r}, which is none of experiments and is not imported on the word of "
-                   f"a directory: if you trust it, say --trust={module.rpartition('.')[0] or module}")
+    raise RunError(f"{run} names the module {module!r}, which is none of experiments and is not imported on the word "
+                   f"of a directory: if you trust it, say --trust={module.rpartition('.')[0] or module}")
 
 
 def restore(run: pathlib.Path, experiment: Experiment, step: int | None, seed: int) -> tuple[PyTree, int]:

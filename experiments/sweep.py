@@ -188,7 +188,7 @@ def check_group(job: launch.Job, group: Group):
   try:
     experiment = launch.make_experiment(config)
   except ValueError as error:
-    common = ", ".join(f"{key}={value}" for key, value in group.static.items())
+    common = redacted(", ".join(f"{key}={value}" for key, value in group.static.items()))
     raise RunError(f"the runs with {common}: {error}" if common else str(error)) from error
   if not experiment.jittable:
     return
@@ -247,6 +247,7 @@ def _run_processes(commands: Sequence[list[str]], paths: Sequence[pathlib.Path],
                                  start_new_session=True, env=os.environ | {_OWNED: "1"})
       running.append(process)
       code = process.wait()
+      signals.wait_if_leaving()
       process.stdin.close()
     if code or not path.exists():
       raise RunError(f"{path.stem.replace('-', ' ')} failed with exit code {code}; see {log}: {_last_line(log)}")

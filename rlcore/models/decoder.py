@@ -66,8 +66,11 @@ class DecoderConfig:
   def __post_init__(self):
     set_ = lambda name, value: object.__setattr__(self, name, value)
     set_("kv_heads", self.heads if self.kv_heads is None else self.kv_heads)
-    set_("head_dim", self.dim // self.heads if self.head_dim is None else self.head_dim)
+    set_("head_dim", self.dim // max(self.heads, 1) if self.head_dim is None else self.head_dim)
     set_("ff_dim", 4 * self.dim if self.ff_dim is None else self.ff_dim)
+    for name in ("vocab_size", "context", "dim", "heads", "kv_heads", "head_dim", "ff_dim"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
     if self.heads % self.kv_heads:
       raise ValueError(f"kv_heads={self.kv_heads} does not divide heads={self.heads}")
     if self.head_dim % 2:

@@ -156,7 +156,10 @@ class Checkpointer:
 
   def standing(self) -> str:
     """Says which checkpoint a run can go on from."""
-    return "there is no checkpoint yet" if self._good is None else f"the last good checkpoint is of update {self._good}"
+    reading, good = self._reading, self._good
+    if reading is not None and reading[1].done() and reading[1].exception() is None:
+      good = reading[0]
+    return "there is no checkpoint yet" if good is None else f"the last good checkpoint is of update {good}"
 
   def _read_back(self, step: int, meta: dict):
     """Reads the arrays of a checkpoint into the host's memory and compares their checksum."""
@@ -197,8 +200,8 @@ class Checkpointer:
     aside = [path.name for path in set_aside(self.directory.parent)]
     if found or aside:
       raise RunError(
-          f"no intact checkpoint in {self.directory} (set aside as damaged: {', '.join(aside) or 'none'}); to start the "
-          f"run anew delete {self.directory.parent} or choose another --workdir")
+          f"no intact checkpoint in {self.directory} (set aside as damaged: {', '.join(aside) or 'none'}); to start "
+          f"anew delete {self.directory.parent} or choose another --workdir")
     return None
 
   def _restore_patiently(self, step: int, template: PyTree) -> PyTree:
@@ -218,8 +221,8 @@ class Checkpointer:
           error, passing = again, _passing(again)
           if not passing:
             raise
-      raise RunError(f"checkpoint {step} in {self.directory} cannot be read now ({passing}); it may be whole and stays: "
-                     "try again, or move it away to go on from the one before") from error
+      raise RunError(f"checkpoint {step} in {self.directory} cannot be read now ({passing}); it may be whole and "
+                     "stays: try again, or move it away to go on from the one before") from error
 
   def latest(self) -> int:
     """Returns the number of the newest checkpoint; RunError where there is none."""

@@ -21,7 +21,8 @@ except ImportError:  # Windows
 LOCK = ".lock"
 # What file systems answer that know no such locks.
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
-_holders: dict[tuple[int, int, str], list[int]] = {}  # device and inode of a directory, name -> its thread, once an entry
+# Device and inode of a directory, and name of the lock -> the thread that holds it, as often as it has entered.
+_holders: dict[tuple[int, int, str], list[int]] = {}
 _handles: set[int] = set()
 _guard = threading.Lock()
 

@@ -95,8 +95,8 @@ def run(experiment: Experiment, config: ml_collections.ConfigDict, workdir: str 
     `RunResult`.
 
   Raises:
-    RunError: the directory cannot be written (any more), is in use, or belongs to another config, or no checkpoint in it
-      is intact.
+    RunError: the directory cannot be written (any more), is in use, or belongs to another config, or no checkpoint in
+      it is intact.
     NonFiniteError: too many updates in a row were not finite; the state is saved.
     AssistantError: a language model that judges did not answer; what the last checkpoint holds is saved.
   """
@@ -167,8 +167,9 @@ class _Run:
 
   def _warn(self):
     """Says what of this call was in vain."""
-    for name, count in self._nonfinite.items():
-      self._progress.message(f"warning: non-finite {name} in {count} of {self._done} updates, each of which was skipped")
+    if self._nonfinite:
+      told = ", ".join(f"{name} in {count}" for name, count in self._nonfinite.items())
+      self._progress.message(f"warning: non-finite {told} of {self._done} updates, each of which was skipped")
     if self._uncredited >= _ENOUGH and not self._nonfinite:
       self._progress.message(
           "warning: the advantages were 0 in every update, so nothing was learned. Are all rewards of a group equal, "

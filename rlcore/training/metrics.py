@@ -3,7 +3,8 @@
 Every update is one line `{"step": 7, "loss": ...}`, every evaluation one line `{"step": 7, "eval/success": ...}`.
 Nothing that depends on the clock goes into that file, so a run that was killed and resumed writes the same bytes as
 one that was not. Once a chunk, `clock.jsonl` has a line with the time (`wall_time`, seconds since 1970), the learning
-rate and the speed, each under its name in TensorBoard: `{"step": 8, "wall_time": ..., "speed/updates_per_second": ...}`.
+rate and the speed, under the names they have in TensorBoard:
+`{"step": 8, "wall_time": ..., "speed/updates_per_second": ..., "optimizer/learning_rate": ...}`.
 """
 
 from collections.abc import Mapping
@@ -124,7 +125,7 @@ class MetricsLog:
 
 
 class _Board:
-  """TensorBoard's event file, written here and now: an error of the disk is ours, not one of a thread that dies of it."""
+  """TensorBoard's event file, written here and now: an error of the disk is ours, not that of a thread which dies."""
 
   def __init__(self, directory: pathlib.Path, step: int):
     """Opens a new file in `directory`; events after `step`, of a run that was killed, are hidden."""

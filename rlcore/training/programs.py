@@ -90,7 +90,8 @@ class Programs:
     self._wait(EVALUATE)
     return {name: float(x) for name, x in jax.device_get(self._evaluate(state)).items() if np.ndim(x) == 0}
 
-  def advance(self, name: str, state: PyTree, count: int, begin: Callable[[], None] = lambda: None) -> tuple[PyTree, list[dict[str, np.ndarray]]]:
+  def advance(self, name: str, state: PyTree, count: int,
+              begin: Callable[[], None] = lambda: None) -> tuple[PyTree, list[dict[str, np.ndarray]]]:
     """Does `count` updates of a stage.
 
     Args:

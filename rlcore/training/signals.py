@@ -128,11 +128,22 @@ def leave(code: int, text: str):
   _leaving.acquire()  # and never let go: the first says why
   for function in reversed(_cleanups):
     function()
-  finish(code, text)
+  _end(code, text)
 
 
-def finish(code: int, text: str = ""):
+def wait_if_leaving():
+  """Blocks for ever once another thread ends the process: what its cleanup breaks is no news to anybody."""
+  if _leaving.locked():
+    threading.Event().wait()
+
+
+def finish(code: int):
   """Ends the process whatever its other threads do, once what was printed is out; never returns."""
+  _leaving.acquire()
+  _end(code, "")
+
+
+def _end(code: int, text: str):
   _kill_workers()
   _flush()
   cursor = "\x1b[?25h\n" if text and sys.stderr and sys.stderr.isatty() else ""  # a progress bar hides it

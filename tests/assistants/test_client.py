@@ -182,7 +182,8 @@ def test_cached_answers_make_no_request(tmp_path):
 
 @pytest.mark.parametrize("damage", [
     lambda text: "", lambda text: text[:-20], lambda text: text.replace("FINE", "fine").replace("fine", "f1ne"),
-    lambda text: "[]", lambda text: "[" * 200_000, lambda text: '{"answer": 3, "sha256": "", "request": {}}', lambda text: "\x00\xff" * 9,
+    lambda text: "[]", lambda text: "[" * 200_000,
+    lambda text: '{"answer": 3, "sha256": "", "request": {}}', lambda text: "\x00\xff" * 9,
     lambda text: json.dumps(json.loads(text) | {"request": {}})])
 def test_a_damaged_entry_is_asked_for_again(tmp_path, damage, caplog):
   with serve(_scripted()) as server:
@@ -345,7 +346,8 @@ def test_an_answer_that_repeats_the_key_is_not_one(tmp_path):
     assert key not in str(failed.value) and client.totals == dict(calls=2, cached=0, retried=2, failed=1)
     kept = [path.read_text() for path in tmp_path.rglob("*.json")]
     assert len(kept) == 1 and key not in kept[0]
-    cache_lib.CallCache(tmp_path).put(client._fields | {"messages": list(_ask("s"))}, f"{key}!")  # of an earlier version
+    of_old = client._fields | {"messages": list(_ask("s"))}
+    cache_lib.CallCache(tmp_path).put(of_old, f"{key}!")  # as an earlier version kept it
     assert client.complete([_ask("s")]) == ["fine"]
   with serve(_scripted(Answer("it is EMPTY"))) as server:  # what a local server takes for a key is no secret
     assert _client(server, api_key="EMPTY").complete([_ask("q")]) == ["it is EMPTY"]
@@ -353,8 +355,11 @@ def test_an_answer_that_repeats_the_key_is_not_one(tmp_path):
 
 def test_a_refusal_is_told_at_once_though_others_are_slow(monkeypatch):
   monkeypatch.setattr(client_lib, "_PATIENCE", 0.1)
-  answer = lambda number, payload: Answer(status=401) if payload["messages"][0]["content"] == "bad" else Answer(delay=20)
-  with serve(answer) as server:
+  def behave(number, payload):
+    del number
+    return Answer(status=401) if payload["messages"][0]["content"] == "bad" else Answer(delay=20)
+
+  with serve(behave) as server:
     client = _client(server, timeout=60.0)
     begun = time.monotonic()
     with pytest.raises(AssistantError, match="refuses"):

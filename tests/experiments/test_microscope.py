@@ -103,17 +103,18 @@ def test_a_run_of_another_kind_is_refused(run, tmp_path):
     call(run=tmp_path / "bandit", trust=["tests.training"])
 
 
-def test_a_module_is_not_imported_on_the_word_of_a_directory(tmp_path, monkeypatch):
+def test_a_module_is_not_imported_on_the_word_of_a_directory(run, tmp_path, monkeypatch):
+  del run  # flags are parsed
   monkeypatch.syspath_prepend(tmp_path)
   (tmp_path / "evil.py").write_text("raise SystemExit('it was run')")
   for experiment, words in (("evil", "--trust=evil"), ("experimentsx.y", "--trust=experimentsx"),
                             ("tests.training.toy", "--trust=tests.training"), (".x", "--trust=.x")):
     config = toy_config.get_config()
     config.experiment = experiment
-    run = tmp_path / f"run-{experiment}"
-    prepare_workdir(run, config)
+    own = tmp_path / f"run-{experiment}"
+    prepare_workdir(own, config)
     with pytest.raises(RunError, match=f"names the module '{experiment}', which is none of experiments .* {words}$"):
-      call(run=run)
+      call(run=own)
   with pytest.raises(RunError, match="config.experiment='.x' is no name of a module"):
     launch.import_experiment(config)
 

@@ -3,7 +3,9 @@
 import json
 import pathlib
 import signal
+import subprocess
 import sys
+import time
 
 from absl import flags
 from absl.testing import flagsaver
@@ -15,6 +17,8 @@ from experiments import launch, microscope, reproduce, run, sweep
 from rlcore.training import results
 from rlcore.training.errors import RunError
 from tests.training import toy_config
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +131,91 @@ def test_a_failed_sweep_keeps_the_rows_of_the_groups_that_finished(tmp_path, mon
     sweep.main(make_job())
   assert json.loads((tmp_path / "sweep.json").read_text()) == [row]
   assert "0.2500" in capsys.readouterr().out
+
+
+_ROW = {"lr": 0.1, "group_size": 8, "seed": 0, "mean:success": 0.25, "tail:success": 0.5}
+
+
+def _fake_groups(tmp_path, monkeypatch):
+  """A sweep of two groups, each run by a process that writes its row; returns the list of those that are started."""
+  started = []
+
+  def command(workdir, i):
+    started.append(i)
+    rows = [_ROW | {"group_size": 4, "lr": 0.5}] if i else [_ROW, _ROW | {"lr": 0.5}]
+    return [sys.executable, "-c", f"open({str(workdir / f'group-{i}.json')!r}, 'w').write({json.dumps(rows)!r})"]
+
+  monkeypatch.setattr(sweep, "_command", command)
+  return started
+
+
+def test_a_sweep_runs_again_only_what_is_missing(tmp_path, monkeypatch, capsys):
+  started = _fake_groups(tmp_path, monkeypatch)
+  with flagsaver.flagsaver(workdir=str(tmp_path)):
+    sweep.main(make_job())
+    whole = (tmp_path / "sweep.json").read_text()
+    assert started == [0, 1] and len(json.loads(whole)) == 3
+    sweep.main(make_job())
+    assert started == [0, 1] and "2 of 2 programs finished before" in capsys.readouterr().out
+    (tmp_path / "group-0.json").write_text(whole[:20])  # torn
+    sweep.main(make_job())
+    assert started == [0, 1, 0]
+    (tmp_path / "group-1.json").write_text(json.dumps([_ROW | {"group_size": 2}]))  # of other runs
+    sweep.main(make_job())
+    assert started == [0, 1, 0, 1] and (tmp_path / "sweep.json").read_text() == whole
+    with pytest.raises(RunError, match="is the run of another config; it differs in steps"):
+      sweep.main(make_job(steps=5))
+    with flagsaver.flagsaver(fresh=True):
+      sweep.main(make_job(steps=5))
+    assert started == [0, 1, 0, 1, 0, 1]
+
+
+_GROUP = """
+import os, subprocess, sys, time
+from rlcore.training import signals
+assert os.environ.pop("RLCORE_SWEEP")
+signals.leave_with(0, "the sweep is gone")
+other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]) if len(sys.argv) > 1 else None
+print(os.getpid(), other.pid if other else "", flush=True)
+time.sleep(100)
+"""
+# A sweep whose group never ends: it writes the numbers of its processes, as many as there are.
+_SWEEP = """
+import sys
+from absl import flags
+from experiments import sweep
+from rlcore.training import signals
+import pathlib, rich.console
+flags.FLAGS(["sweep"])
+path = pathlib.Path(sys.argv[1]) / "group-0.json"
+with signals.watching():
+  sweep._run_processes([[sys.executable, "-c", *sys.argv[2:]]], [path], path.parent, rich.console.Console(quiet=True))
+"""
+
+
+def _lives(pid):
+  try:
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+  except FileNotFoundError:
+    return False
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them")
+@pytest.mark.parametrize("number, arguments", [(signal.SIGTERM, ["grandchild"]), (signal.SIGKILL, [])])
+def test_the_processes_of_a_sweep_end_with_it(tmp_path, number, arguments):
+  process = subprocess.Popen([sys.executable, "-c", _SWEEP, str(tmp_path), _GROUP, *arguments], cwd=ROOT)
+  log, deadline = tmp_path / "group-0.log", time.monotonic() + 60
+  while not (log.exists() and log.read_text().endswith("\n")):
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.02)
+  pids = log.read_text().split()
+  assert len(pids) == 1 + len(arguments) and all(map(_lives, pids))
+  process.send_signal(number)
+  assert process.wait(10) == (-number if number == signal.SIGKILL else 128 + number)
+  deadline = time.monotonic() + 5
+  while any(map(_lives, pids)):
+    assert time.monotonic() < deadline, "a process has outlived its sweep"
+    time.sleep(0.02)
 
 
 def test_input_that_is_refused_leaves_no_directory(tmp_path, monkeypatch):

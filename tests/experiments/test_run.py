@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -67,16 +68,77 @@ def test_killed_at_any_moment_and_resumed_is_the_same_to_the_byte(tmp_path, unin
   assert (workdir / "metrics.jsonl").read_bytes() == (uninterrupted[0] / "metrics.jsonl").read_bytes()
 
 
-def test_sigterm_saves_and_says_how_to_go_on(tmp_path):
+def test_a_second_run_is_refused_and_sigterm_saves_and_says_how_to_go_on(tmp_path):
   workdir = tmp_path / "run"
-  process = start(*LONG, "--config.steps=5000", f"--workdir={workdir}")
+  process = start(*LONG, "--config.steps=500000", f"--workdir={workdir}")
   wait_for(workdir / "checkpoints" / "6", process)
+  refused = run(*LONG, f"--workdir={workdir}")
+  assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1, refused.stderr
+  assert f"{workdir} is in use by process {process.pid} on host " in refused.stderr
   process.send_signal(signal.SIGTERM)
   output = process.communicate(timeout=120)[0]
   assert process.returncode == 128 + signal.SIGTERM, output
   assert f"resume with --workdir={workdir}" in output and "Traceback" not in output
   step = output.split("saved at update ")[1].split(";")[0]
   assert (workdir / "checkpoints" / step).exists() and (workdir / "curves.png").exists()
+
+
+# One chunk of half a minute, in which no handler of Python runs.
+ONE_CHUNK = ("--config.steps=3000000", "--config.log_every=3000000", "--config.checkpoint_every=0",
+             "--config.eval_every=0")
+
+
+def ended(process, number):
+  """Sends a signal; returns the seconds that the process took to end, and its output."""
+  begun = time.monotonic()
+  process.send_signal(number)
+  output = process.communicate(timeout=120)[0]
+  return time.monotonic() - begun, output
+
+
+def test_the_second_signal_ends_at_once_in_the_middle_of_a_chunk(tmp_path):
+  process = start(*ONE_CHUNK, f"--workdir={tmp_path}/run")
+  for line in process.stdout:
+    if line.startswith("train: "):
+      break
+  time.sleep(2)  # compiled, and at work
+  process.send_signal(signal.SIGINT)
+  assert process.stdout.readline() == "SIGINT: saving after this chunk (once more to quit at once)\n"
+  seconds, output = ended(process, signal.SIGTERM)
+  assert process.returncode == 128 + signal.SIGTERM and seconds < 3, (seconds, output)
+  assert output == (f"SIGTERM: left at once; the last good checkpoint is of update 5; resume with "
+                    f"--workdir={tmp_path}/run\n")
+
+
+def test_before_the_first_update_a_signal_ends_at_once(tmp_path):
+  process = start(f"--workdir={tmp_path}/run")
+  wait_for(pathlib.Path(f"{tmp_path}/run/config.json"), process)  # what follows is built and compiled
+  seconds, output = ended(process, signal.SIGTERM)
+  assert process.returncode == 128 + signal.SIGTERM and seconds < 3, (seconds, output)
+  assert output.splitlines()[-1].startswith("SIGTERM: left at once") and "Traceback" not in output
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="looks at what a process has loaded")
+def test_ctrl_c_while_importing_is_one_line():
+  process = start()
+  deadline = time.monotonic() + 60
+  while "numpy" not in pathlib.Path(f"/proc/{process.pid}/maps").read_text():
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+  _, output = ended(process, signal.SIGINT)
+  assert (process.returncode, output) == (128 + signal.SIGINT, "interrupted\n")
+
+
+def test_a_full_disk_ends_in_one_line_with_the_path_and_the_last_good_step(tmp_path):
+  """A limit on the size of a file stands for the end of the disk: writing the log fails in the same way."""
+  whole = shlex.join(command("--config.steps=20000", "--config.checkpoint_every=50", f"--workdir={tmp_path}/run"))
+  environment = os.environ | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1000"}
+  done = subprocess.run(["bash", "-c", f"ulimit -f 40; exec {whole}"], cwd=ROOT, capture_output=True, text=True,
+                        timeout=300, check=False, env=environment)
+  assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+  kept = max(int(path.name) for path in (tmp_path / "run/checkpoints").iterdir() if path.name.isdigit())
+  assert done.stderr.startswith("error: ") and "File too large" in done.stderr and f"{tmp_path}/run" in done.stderr
+  assert f"the last good checkpoint is of update {kept};" in done.stderr
 
 
 @pytest.mark.parametrize("arguments, code, message", [

@@ -1,5 +1,9 @@
 """Checkpoints: exact, verified, falling back."""
 
+import errno
+import os
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,8 +98,80 @@ def test_falls_back_to_the_one_before_with_a_warning(saved, damage):
 def test_none_intact_is_one_clear_error(saved):
   truncate(saved / "2")
   truncate(saved / "3")
-  with pytest.raises(RunError, match="no intact checkpoint in .*checkpoints"):
-    checkpoints.Checkpointer(saved).restore_latest(make_state(0))
+  for _ in range(2):  # a second start does not begin from 0 either
+    with pytest.raises(RunError, match="no intact checkpoint in .*checkpoints .*corrupt-checkpoint-2"):
+      checkpoints.Checkpointer(saved).restore_latest(make_state(0))
+
+
+@pytest.mark.parametrize("error", [
+    OSError(errno.EIO, os.strerror(errno.EIO)), PermissionError(errno.EACCES, os.strerror(errno.EACCES)),
+    OSError(errno.ESTALE, os.strerror(errno.ESTALE)), MemoryError(), ValueError("RESOURCE_EXHAUSTED: out of memory"),
+    ValueError('PERMISSION_DENIED: Error reading "3/state/d/0"')], ids=lambda error: str(error)[:20])
+def test_what_only_cannot_be_read_now_stays(saved, monkeypatch, error):
+  def fail(*_, **__):
+    try:
+      raise error
+    except Exception as cause:
+      raise ValueError("Orbax says something of its own") from cause
+
+  checkpointer = checkpoints.Checkpointer(saved, keep=2)
+  with monkeypatch.context() as patch, warnings.catch_warnings():
+    warnings.simplefilter("error")
+    patch.setattr(checkpointer, "_restore", fail)
+    with pytest.raises(RunError, match="checkpoint 3 in .* cannot be read now"):
+      checkpointer.restore_latest(make_state(0))
+  assert checkpointer.steps() == [2, 3] and checkpointer.restore_latest(make_state(0))[1] == 3
+
+
+def test_what_was_not_there_for_a_moment_is_read_at_the_second_try(saved, monkeypatch):
+  checkpointer = checkpoints.Checkpointer(saved, keep=2)
+  whole, calls = checkpointer._restore, []
+
+  def once(*arguments):
+    calls.append(1)
+    if len(calls) == 1:
+      raise FileNotFoundError(errno.ENOENT, "not yet there")
+    return whole(*arguments)
+
+  monkeypatch.setattr(checkpointer, "_restore", once)
+  assert checkpointer.restore_latest(make_state(0))[1] == 3
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, empty])
+def test_a_save_that_cannot_be_read_back_is_told_and_costs_no_older_one(tmp_path, monkeypatch, damage):
+  checkpointer = checkpoints.Checkpointer(tmp_path / "checkpoints", keep=1)
+  checkpointer.save(1, make_state(1))
+  checkpointer.wait()
+  read_back = checkpointer._read_back
+
+  def tear(step, meta):
+    damage(tmp_path / "checkpoints" / "2")
+    read_back(step, meta)
+
+  monkeypatch.setattr(checkpointer, "_read_back", tear)
+  checkpointer.save(2, make_state(2))
+  with pytest.raises(RunError, match="checkpoint 2 .* cannot be read back .*the last good checkpoint is of update 1$"):
+    checkpointer.save(3, make_state(3))
+  assert 1 in checkpointer.steps()
+
+
+def test_a_save_that_cannot_be_written_names_the_last_good_one(saved, monkeypatch):
+  checkpointer = checkpoints.Checkpointer(saved, keep=2)
+  checkpointer.restore_latest(make_state(0))
+
+  def full(*_, **__):
+    raise ValueError("RESOURCE_EXHAUSTED: writing 4: No space left on device\nand forty lines more")
+
+  monkeypatch.setattr(checkpointer._manager, "save", full)
+  with pytest.raises(RunError) as failed:
+    checkpointer.save(4, make_state(4))
+  assert "No space left on device" in str(failed.value) and "\n" not in str(failed.value)
+  assert str(saved) in str(failed.value) and str(failed.value).endswith("the last good checkpoint is of update 3")
+
+
+def test_a_directory_that_orbax_takes_for_a_pattern_is_refused(tmp_path):
+  with pytest.raises(RunError, match="takes for a pattern"):
+    checkpoints.Checkpointer(tmp_path / "a[1]" / "checkpoints")
 
 
 def test_another_structure_is_named(saved):

@@ -1,5 +1,6 @@
 """The host loop in one process: chunks, whole runs, files, resuming, stopping."""
 
+import errno
 import json
 import os
 import signal
@@ -91,6 +92,9 @@ def test_a_run_writes_everything_and_learns(tmp_path, draws):
   assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == [40, 45]
   assert json.loads((tmp_path / "config.json").read_text())["lr"] == 0.5
   assert list((tmp_path / "tensorboard").glob("events*"))
+  clock = metrics.read_history(result.paths["clock"])
+  assert clock["speed/tokens_per_second"][0].tolist() == [5, 8, 10, 16, 20, 24, 25, 30, 32, 40, 45]
+  assert np.all(np.diff(clock["wall_time"][1]) >= 0) and np.all(clock["speed/updates_per_second"][1] > 0)
   assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -110,9 +114,51 @@ def test_updates_without_any_credit_are_told(tmp_path, capsys):
     return new, metrics | {"advantage_abs": jnp.where(state["step"] < zero_until, 0.0, 0.5)}
 
   last = experiment.warmup.steps + 5 if experiment.warmup else 5  # the last of all updates
-  for zero_until, told in ((10**6, True), (last, False)):
-    loop.run(experiment._replace(update=lambda state, z=zero_until: update(state, z)), config, tmp_path / str(told))
+  for steps, zero_until, told in ((6, 10**6, True), (4, 10**6, False), (6, last, False)):
+    config.steps = steps  # of two to four updates (`:smoke`) nothing can be said
+    some = experiment._replace(update=lambda state, z=zero_until: update(state, z))
+    loop.run(some, config, tmp_path / f"{steps} {told}")
     assert ("the advantages were 0 in every update" in capsys.readouterr().out) == told
+
+
+def test_what_was_not_finite_is_named_in_place_of_missing_credit(tmp_path, capsys):
+  config = make_config(steps=6, warmup_steps=0, max_nonfinite=100)
+  experiment = toy.make_experiment(config)
+
+  def update(state):
+    new, metrics = experiment.update(state)
+    return new, metrics | {"advantage_abs": jnp.zeros(()), "nonfinite_advantages": (state["step"] < 5).astype(float)}
+
+  loop.run(experiment._replace(update=update), config, tmp_path)
+  shown = capsys.readouterr().out
+  assert "warning: non-finite advantages in 5 of 6 updates, each of which was skipped" in shown
+  assert "advantages were 0" not in shown
+
+
+def test_a_full_disk_is_one_line_with_the_last_good_step(tmp_path, monkeypatch):
+  write = metrics.MetricsLog.write
+
+  def full(self, step, row):
+    if step > 12:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    write(self, step, row)
+
+  monkeypatch.setattr(metrics.MetricsLog, "write", full)
+  with pytest.raises(RunError) as failed:
+    train(tmp_path, checkpoint_every=10)
+  assert str(failed.value) == (
+      f"cannot write {tmp_path} (No space left on device) at update 10; the last good checkpoint is of update 10; "
+      f"resume with --workdir={tmp_path}")
+  monkeypatch.undo()
+  assert train(tmp_path, checkpoint_every=10).step == 45
+
+
+def test_an_error_of_the_experiment_is_not_one_of_the_disk(tmp_path):
+  config = make_config(jittable=False)
+  def update(state):
+    raise ConnectionRefusedError(errno.ECONNREFUSED, "the experiment's own")
+  with pytest.raises(ConnectionRefusedError, match="the experiment's own"):
+    loop.run(toy.make_experiment(config)._replace(update=update), config, tmp_path)
 
 
 def test_host_code_gives_the_same_numbers(tmp_path):

@@ -1,11 +1,13 @@
 """`metrics.jsonl`: exact numbers, cut back to the checkpoint."""
 
 import json
+import time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
+from tensorboardX.proto import event_pb2
 
 from rlcore.training import metrics
 from rlcore.training.errors import RunError
@@ -22,10 +24,43 @@ def test_lines_after_the_checkpoint_and_half_lines_are_cut_off(tmp_path):
   assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 2, 3]
 
 
-def test_a_broken_line_is_named(tmp_path):
-  (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step" 2}\n')
-  with pytest.raises(RunError, match="metrics.jsonl, line 2 is not JSON"):
+@pytest.mark.parametrize("line", [b'{"step" 2}', b"\xff", b"[" * 100_000, b"\0" * 50, b"[2]", b'{"loss": 1.0}'],
+                         ids=lambda line: str(line[:10]))
+def test_a_broken_line_is_named(tmp_path, line):
+  (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + line + b"\n")
+  with pytest.raises(RunError, match="metrics.jsonl, line 2 is no"):
     metrics.read_history(tmp_path / "metrics.jsonl")
+
+
+def _events(directory):
+  """Reads what TensorBoard would: `(step, wall time, {tag: value})` of every event."""
+  events = []
+  for path in directory.glob("events*"):
+    data = path.read_bytes()
+    while data:
+      size = int.from_bytes(data[:8], "little")
+      event = event_pb2.Event.FromString(data[12:12 + size])
+      events.append((event.step, event.wall_time, {value.tag: value.simple_value for value in event.summary.value}))
+      data = data[16 + size:]
+  return events
+
+
+def test_time_rate_and_speed_go_by_the_same_names_to_the_file_and_to_tensorboard(tmp_path):
+  begun = time.time()
+  log = metrics.MetricsLog(tmp_path)
+  log.write(1, {"loss": 0.5})
+  log.write_clock(1, {"speed/updates_per_second": 2.0, "optimizer/learning_rate": 0.25})
+  log.close()
+  row, = map(json.loads, (tmp_path / "clock.jsonl").read_text().splitlines())
+  wall = row.pop("wall_time")
+  assert begun - 1 <= wall <= time.time() + 1
+  assert row == {"step": 1, "speed/updates_per_second": 2.0, "optimizer/learning_rate": 0.25}
+  found = _events(tmp_path / "tensorboard")
+  (step, at, tags), = [event for event in found if "speed/updates_per_second" in event[2]]
+  assert step == 1 and at == pytest.approx(wall, abs=0.01) and {"step": 1} | tags == row
+  assert {"train/loss": 0.5} in [tags for *_, tags in found]
+  metrics.MetricsLog(tmp_path, step=0).close()
+  assert (tmp_path / "clock.jsonl").read_text() == "", "cut like the other"
 
 
 def test_not_a_number_is_null_and_reads_back_as_nan(tmp_path):

@@ -145,3 +145,33 @@ def test_a_learning_rate_that_is_no_number_is_named():
   for rate in (-1e-3, float("nan")):
     with pytest.raises(ValueError, match="must not be negative"):
       state_lib.make_optimizer(rate)
+
+
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_the_optimiser_is_adamw_to_the_bit_and_remembers_its_rate(clip):
+  ours = state_lib.make_optimizer(0.3, weight_decay=0.1, max_grad_norm=clip, warmup_steps=3, decay_steps=6)
+  rate = lambda n: 0.3 * min(1, (n + 1) / 4) * 0.5 * (1 + np.cos(np.pi * np.clip((n - 3) / 3, 0, 1)))
+  theirs = optax.adamw(lambda n: 0.3 * jnp.minimum(1.0, (n + 1) / 4) * 0.5 * (
+      1 + jnp.cos(jnp.pi * jnp.clip((n - 3) / 3, 0.0, 1.0))), b1=0.9, b2=0.99, weight_decay=0.1)
+  theirs = theirs if clip is None else optax.chain(optax.clip_by_global_norm(clip), theirs)
+  params = {"w": jnp.array([0.5, -2.0])}
+  grads = {"w": jnp.array([0.3, -0.7])}
+  states = [ours.init(params), theirs.init(params)]
+  assert state_lib.learning_rates(states[0]) == {"optimizer/learning_rate": 0.0}
+  for n in range(5):
+    got, states[0] = ours.update(grads, states[0], params)
+    want, states[1] = theirs.update(grads, states[1], params)
+    np.testing.assert_array_equal(got["w"], want["w"])
+    assert state_lib.learning_rates(states[0])["optimizer/learning_rate"] == pytest.approx(rate(n), rel=1e-6, abs=1e-8)
+
+
+def test_rates_of_several_optimisers_go_by_their_place():
+  params = jnp.ones(2)
+  ours = state_lib.make_optimizer(0.25)
+  theirs = optax.inject_hyperparams(optax.sgd)(learning_rate=0.5)
+  state = {"actor": ours.update(params, ours.init(params), params)[1], "critic": theirs.init(params)}
+  got = state_lib.learning_rates(state)
+  assert sorted(got.values()) == [0.25, 0.5]
+  actor, critic = sorted(got)
+  assert actor.startswith("optimizer/actor") and critic.startswith("optimizer/critic")
+  assert state_lib.learning_rates({"learning_rate": jnp.ones(3), "x": 1.0}) == {}
