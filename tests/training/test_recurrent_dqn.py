@@ -11,6 +11,7 @@ from rlcore.training import loop, off_policy, off_policy_settings, replay
 from rlcore.training import state as state_lib
 from rlcore.types import World
 from tests.training import test_off_policy, walk
+from tests.tolerance import close
 
 pytest.importorskip("flashbax")
 _jit = walk.quick_jit
@@ -88,7 +89,7 @@ def test_the_loss_of_sequences_is_that_of_a_loop():
             break
         best = np.argmax(tables["now" if double else "slow", k][1])
         errors.append(tables["now", t][0][rows.action[i, t]] - wanted - weight * tables["slow", k][1][best])
-    np.testing.assert_allclose(said, np.mean(np.square(errors)) / 2, rtol=1e-4)
+    close(said, np.mean(np.square(errors)) / 2, rtol=1e-4)
 
 
 def test_memories_are_stored_as_they_were_acted_with():
