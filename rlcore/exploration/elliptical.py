@@ -3,6 +3,8 @@
 It generalises counts: with one-hot features the bonus is `1 / (ridge + earlier visits)`.
 """
 
+import functools
+
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ import jax.numpy as jnp
 from rlcore import checks, stats
 from rlcore.types import Array
 
+_BLOCK = 256  # steps after which a root takes in what came since
 _EXACT = lax.Precision.HIGHEST  # what accelerators multiply by default has too few digits to be subtracted
 
 
@@ -37,10 +40,13 @@ def elliptical_inverse_update(cov_inverse: Array, feature: Array) -> tuple[Array
 
 
 def elliptical_root_update(root: Array, feature: Array) -> tuple[Array, Array]:
-  """Does what `elliptical_inverse_update` does, on a root S of the inverse covariance `S S'` (Potter).
+  """Does what `elliptical_inverse_update` does, on a root S of the inverse covariance `S S'` (Carlson).
 
-  A root needs half of the digits: the bonus is never negative and the inverse never loses its sign, however often a
-  long feature is repeated. The price is a third product of a matrix with a vector.
+  A root needs half of the digits: the bonus is never negative and the inverse never loses its sign. An upper triangular
+  root stays one, and so every direction keeps digits of its own: one that a long feature has made small is not spoilt
+  by the others. What is left is that float32 cannot take a millionth off a number: repeats of one long feature are 1 %
+  off after some 20,000 steps and 10 to 50 % after a million. Where as many are possible, keep two roots
+  (`elliptical_pair_update`). The price beside the inverse is a running sum over `[D, D]`.
 
   Args:
     root: `[D, D]`; `eye / sqrt(ridge)` where an episode begins.
@@ -49,14 +55,38 @@ def elliptical_root_update(root: Array, feature: Array) -> tuple[Array, Array]:
   Returns:
     `(bonus [], new root [D, D])`, float32; no gradient flows.
 
-  Reference: E3B, arXiv:2210.05805; the square-root filter of Potter, 1963.
+  Reference: E3B, arXiv:2210.05805; the triangular square-root filter of Carlson, 1973.
   """
   root, feature = _matrix_and_feature(root=root, feature=feature)
   a = jnp.matmul(feature, root, precision=_EXACT)
-  bonus = jnp.dot(a, a, precision=_EXACT)
-  grown = jnp.sqrt(1 + bonus)
-  u = jnp.matmul(root, a, precision=_EXACT) / (grown * (grown + 1))
-  return bonus, root - u[:, None] * a[None, :]
+  squares = jnp.square(a)
+  after = 1 + jnp.cumsum(squares)
+  before = _later(after, 1)
+  # The factor of a column is sqrt(before / after); what it takes off is computed itself, for it may be tiny.
+  shrink = squares / after / (1 + jnp.sqrt(before / after))
+  earlier = _later(jnp.cumsum(root * a, 1), 0)
+  return jnp.sum(squares), root - (root * shrink + earlier * (a / jnp.sqrt(before * after)))
+
+
+def elliptical_pair_update(root: Array, since: Array, feature: Array) -> tuple[Array, Array]:
+  """Does what `elliptical_root_update` does, on the root `root @ since` whose first factor stands still.
+
+  The second factor starts from the identity, where a step is no smaller than what float32 can tell; multiply the two
+  every hundred steps or so and start it anew: a million repeats of one long feature stay within 1 %. A step costs one
+  more product of a matrix with a vector, a multiplication of the two factors D of them.
+
+  Args:
+    root: `[D, D]`, upper triangular; `eye / sqrt(ridge)` where an episode begins.
+    since: `[D, D]`, what came since; `eye` where an episode begins and after `root` has taken it in.
+    feature: `[D]`.
+
+  Returns:
+    `(bonus [], new since [D, D])`, float32; no gradient flows.
+
+  Reference: E3B, arXiv:2210.05805; the triangular square-root filter of Carlson, 1973.
+  """
+  root, feature = _matrix_and_feature(root=root, feature=feature)
+  return elliptical_root_update(since, jnp.matmul(feature, root, precision=_EXACT))
 
 
 def elliptical_bonus(
@@ -78,25 +108,32 @@ def elliptical_bonus(
 
   Reference: E3B, arXiv:2210.05805; A Study of Global and Episodic Bonuses, arXiv:2306.03236 (its code).
   """
-  if isinstance(ridge, (int, float)) and not ridge > 0:
-    raise ValueError(f"ridge={ridge} must be above 0: without it the first covariance has no inverse")
   features = jnp.asarray(features)
   checks.rank(2, features=features)
   checks.rank(0, ridge=ridge)
   checks.rank(1, mask=mask)
   checks.same_prefix(1, features=features, mask=mask)
+  checks.above(0, ridge=ridge)
   length, width = features.shape
   keep = stats.as_mask(mask, jnp.zeros(length))
   features = stats.masked(features, keep[:, None])
   ridge = jnp.asarray(ridge, jnp.float32)
 
-  def step(root, feature):
-    bonus, root = elliptical_root_update(root, feature)  # a feature of 0 changes nothing
-    return root, bonus
+  start = jnp.eye(width, dtype=jnp.float32) / jnp.sqrt(jnp.where(ridge > 0, ridge, jnp.nan))
+  varies = jnp.sum(jnp.where(features == 0, features, 0))  # 0; under shard_map a carry must vary as the inputs do
+  since = jnp.eye(width, dtype=jnp.float32) + varies
 
-  start = jnp.eye(width) / jnp.sqrt(jnp.where(ridge > 0, ridge, jnp.nan))
-  start += jnp.sum(jnp.where(features == 0, 0.0, 0.0))  # under shard_map a scan's carry must vary as its inputs do
-  bonus = lax.scan(step, start, features)[1]
+  def step(root, since, feature):
+    bonus, since = elliptical_pair_update(root, since, feature)  # a feature of 0 changes nothing
+    return since, bonus
+
+  def block(root, features):
+    after, bonus = lax.scan(functools.partial(step, root), since, features)
+    return jnp.matmul(root, after, precision=_EXACT), bonus
+
+  rows = max(min(length, _BLOCK), 1)
+  blocks = jnp.pad(features, ((0, -length % rows), (0, 0))).reshape(-(-length // rows), rows, width)
+  bonus = lax.scan(block, start + varies, blocks)[1].reshape(-1)[:length]
   if zero_first:
     keep &= jnp.cumsum(keep) > 1
   return stats.masked(bonus, keep)
@@ -108,3 +145,8 @@ def _matrix_and_feature(**arrays: Array) -> tuple[Array, Array]:
   checks.rank(1, feature=feature)
   checks.shape((feature.shape[0],) * 2, **{name: matrix})
   return tuple(lax.stop_gradient(x).astype(jnp.float32) for x in (matrix, feature))
+
+
+def _later(sums: Array, start: float) -> Array:
+  """Moves running sums along the last axis by one place, so that each is of what comes before it."""
+  return jnp.concatenate([jnp.full_like(sums[..., :1], start), sums[..., :-1]], -1)

@@ -55,7 +55,7 @@ def relative_length_reward(
   reward, length = jnp.asarray(reward, jnp.float32), jnp.asarray(length, jnp.float32)
   checks.rank(1, reward=reward)
   checks.same_shape(reward=reward, length=length)
-  shortest, longest = jnp.min(length), jnp.max(length)
+  shortest, longest = jnp.min(length, initial=jnp.inf), jnp.max(length, initial=-jnp.inf)
   differ = longest > shortest
   term = 0.5 - (length - shortest) / jnp.where(differ, longest - shortest, 1)
   term = jnp.where(reward > correct_above, term, jnp.minimum(term, 0))

@@ -7,7 +7,7 @@ an incorrect one that it matches the wrong answer. The last counted step holds t
 import jax
 import jax.numpy as jnp
 
-from rlcore import checks, segments
+from rlcore import checks, segments, stats
 from rlcore.types import Array
 
 
@@ -72,7 +72,7 @@ def capability_reward(correct: Array, alpha: float | Array = 1.0) -> Array:
   """
   correct = jnp.asarray(correct)
   checks.rank(1, correct=correct)
-  return jax.lax.stop_gradient(alpha * jnp.mean((correct > 0).astype(jnp.float32)))
+  return jax.lax.stop_gradient(jnp.asarray(alpha, jnp.float32) * stats.masked_mean(correct > 0))
 
 
 def thought_rewards(flags: Array, step_mask: Array, is_correct: Array, r_out: Array, r_c: Array) -> Array:

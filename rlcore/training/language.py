@@ -66,7 +66,8 @@ class LanguageParts:
     entropy_coef: weight of the token entropy that is added to the objective.
     use_reference: keep the parameters with which the main updates start and hand `ref_log_probs` to the loss.
     warmup: supervised warm-up, or None.
-    eval_problems: held-out problems of an evaluation.
+    eval_problems: held-out problems of an evaluation, at most; a finite test split (`Task.test_size`) that is no larger
+      is asked as a whole, each problem once.
     problems: `(key) -> Problem` of `[B, ...]`, the prompts of an update; None draws B of the task's training split.
     axis_name: the device axis when the update runs under `pmap` or `shard_map`, else None.
     constrain: `(pytree of [B, ...]) -> same`, lays the prompts out over a mesh (`training.mesh`); identity by default.
@@ -122,6 +123,13 @@ def init_state(parts: LanguageParts, key: Array) -> TrainState:
 def _draw(parts: LanguageParts, key: Array, count: int, split: str) -> Problem:
   keys = mesh.own_share(jax.random.split(key, count), parts.axis_name, "prompts")
   return parts.constrain(jax.vmap(lambda k: parts.task.sample(k, split))(keys))
+
+
+def _draw_test(parts: LanguageParts, key: Array, count: int) -> Problem:
+  """Draws held-out problems; of a finite test split none twice, and all of them where `count` reaches its size."""
+  if not parts.task.test_size:
+    return _draw(parts, key, count, "test")
+  return jax.vmap(parts.task.test_problem)(jax.random.permutation(key, parts.task.test_size)[:count])
 
 
 def rollout(parts: LanguageParts, params: PyTree, key: Array, problems: Problem, **settings) -> Rollouts:
@@ -269,7 +277,7 @@ def held_out(parts: LanguageParts, params: PyTree, *, seed: int = 2**20) -> tupl
   """
   problem_key, sample_key = jax.random.split(jax.random.key(seed))
   single = dataclasses.replace(parts, axis_name=None)  # every device answers the same problems
-  problems = _draw(single, problem_key, parts.eval_problems, "test")
+  problems = _draw_test(single, problem_key, parts.eval_problems)
   sampled = rollout(single, params, sample_key, problems, group_size=4)
   greedy = rollout(single, params, sample_key, problems, group_size=1, temperature=0.0, top_k=0, top_p=1.0)
   return problems, sampled, greedy
@@ -287,7 +295,7 @@ def make_inspection(parts: LanguageParts, scorer: Callable[[Problem, Rollouts], 
   @functools.partial(jax.jit, static_argnums=2)
   def sample(state, key, count):
     problem_key, sample_key = jax.random.split(key)
-    problems = _draw(single, problem_key, count, "test")
+    problems = _draw_test(single, problem_key, count)
     return problems, rollout(single, state.params, sample_key, problems)
 
   def answer(state, key, count):
@@ -357,7 +365,7 @@ def make_language_experiment(
   def example_stage(state):
     problem_key, sample_key = jax.random.split(jax.random.key(2**21))
     single = dataclasses.replace(parts, axis_name=None)
-    problems = _draw(single, problem_key, 16, "test")
+    problems = _draw_test(single, problem_key, 16)
     return problems, rollout(single, state.params, sample_key, problems)
 
   scorer = score_on_host or jax.jit(functools.partial(score, parts.task))

@@ -132,3 +132,10 @@ def test_an_unknown_mode_is_named():
              lambda **kw: losses.aggregation_weight(jnp.ones((2, 2)), **kw)):
     with pytest.raises(ValueError, match="mode='mean' is none of"):
       fn(mode="mean")
+
+
+@pytest.mark.parametrize("length", [0, -3.0, float("nan")])
+def test_a_divisor_that_is_no_length_is_refused(length):
+  with pytest.raises(ValueError, match=f"length={length} must be above 0"):
+    losses.aggregate(np.ones((2, 3)), np.ones((2, 3)), mode="constant", length=length)
+  assert losses.aggregate(np.ones((2, 3)), np.ones((2, 3)), mode="token", length=length) == 1  # not read

@@ -336,3 +336,13 @@ def test_unknown_treatment_of_outside_weights_is_named():
 def test_advantages_of_a_whole_response_are_refused():
   with pytest.raises(AssertionError, match="shape"):
     losses.clip_loss(FULL, FULL, jnp.ones(SHAPE[0]), FULL)
+
+
+@pytest.mark.parametrize("loss", [losses.cispo_loss, lambda new, old, *rest: losses.reinforce_loss(new, *rest)])
+def test_a_log_probability_of_minus_infinity_is_finite_and_has_no_gradient(loss):
+  new, old = jnp.array([[-jnp.inf, -1.0, -jnp.inf, -2.0]]), jnp.array([[-1.0, -jnp.inf, -jnp.inf, -2.0]])
+  for advantage in (1.0, 0.0, -1.0):
+    fn = lambda x: loss(x, old, jnp.full((1, 4), advantage), jnp.ones((1, 4)))
+    (value, metrics), slope = jax.value_and_grad(fn, has_aux=True)(new)
+    assert np.isfinite([value, *metrics.values()]).all() and np.isfinite(slope).all()
+    assert slope[0, 0] == slope[0, 2] == 0 and (slope[0, 3] != 0) == (advantage != 0)
