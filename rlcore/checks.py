@@ -99,16 +99,17 @@ def between(low: float, high: float, /, **settings: float | Array | None):
 
 def whole(bound: int, /, **settings: int | None):
   """Asserts that every setting is a whole number (of an integer type) not below the bound."""
-  right = lambda x: np.issubdtype(x.dtype, np.integer) and np.all(x >= bound)
-  _settings(right, f"must be a whole number of at least {bound}", settings)
+  _settings(lambda x: np.issubdtype(x.dtype, np.integer), "must be a whole number", settings)
+  at_least(bound, **settings)
 
 
 def widths(**settings):
-  """Asserts that every setting is a sequence of whole numbers above 0, hidden layers say; one number is none."""
+  """Asserts that every setting is a sequence of whole numbers above 0, hidden layers say."""
   for name, x in settings.items():
+    if isinstance(x, numbers.Integral):
+      raise ValueError(f"{_caller()}: {name}={x} is one width; {name} layers are a sequence of them, ({x},)")
     if np.ndim(x) != 1 or not all(isinstance(width, numbers.Integral) and width > 0 for width in x):
-      hint = f": one layer is ({x},)" if isinstance(x, numbers.Integral) else ""
-      raise ValueError(f"{_caller()}: {name}={_said(x)} must be a sequence of whole numbers above 0{hint}")
+      raise ValueError(f"{_caller()}: {name}={_said(x)} must be a sequence of whole numbers above 0")
 
 
 def ordered(**settings: float | Array | None):

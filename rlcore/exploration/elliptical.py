@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from rlcore import checks, stats
 from rlcore.types import Array
 
-_BLOCK = 256  # steps after which a root takes in what came since
+_BLOCK = 128  # steps after which a root takes in what came since
 _EXACT = lax.Precision.HIGHEST  # what accelerators multiply by default has too few digits to be subtracted
 
 
@@ -40,13 +40,12 @@ def elliptical_inverse_update(cov_inverse: Array, feature: Array) -> tuple[Array
 
 
 def elliptical_root_update(root: Array, feature: Array) -> tuple[Array, Array]:
-  """Does what `elliptical_inverse_update` does, on a root S of the inverse covariance `S S'` (Carlson).
+  """Does what `elliptical_inverse_update` does, on a root S of the inverse covariance `S S'` (Potter).
 
-  A root needs half of the digits: the bonus is never negative and the inverse never loses its sign. An upper triangular
-  root stays one, and so every direction keeps digits of its own: one that a long feature has made small is not spoilt
-  by the others. What is left is that float32 cannot take a millionth off a number: repeats of one long feature are 1 %
-  off after some 20,000 steps and 10 to 50 % after a million. Where as many are possible, keep two roots
-  (`elliptical_pair_update`). The price beside the inverse is a running sum over `[D, D]`.
+  A root needs half of the digits: the bonus is never negative and the inverse never loses its sign. Float32 cannot take
+  a millionth off a number, though: repeats of one long feature (`f'f / ridge` of 1e3) are 1 % off after some 1,000
+  steps, and wrong after 100,000. Where as many are possible keep two factors: `elliptical_pair_update`. The price beside
+  the inverse is a third product of a matrix with a vector.
 
   Args:
     root: `[D, D]`; `eye / sqrt(ridge)` where an episode begins.
@@ -55,38 +54,65 @@ def elliptical_root_update(root: Array, feature: Array) -> tuple[Array, Array]:
   Returns:
     `(bonus [], new root [D, D])`, float32; no gradient flows.
 
-  Reference: E3B, arXiv:2210.05805; the triangular square-root filter of Carlson, 1973.
+  Reference: E3B, arXiv:2210.05805; the square-root filter of Potter, 1963.
   """
   root, feature = _matrix_and_feature(root=root, feature=feature)
   a = jnp.matmul(feature, root, precision=_EXACT)
-  squares = jnp.square(a)
-  after = 1 + jnp.cumsum(squares)
-  before = _later(after, 1)
-  # The factor of a column is sqrt(before / after); what it takes off is computed itself, for it may be tiny.
-  shrink = squares / after / (1 + jnp.sqrt(before / after))
-  earlier = _later(jnp.cumsum(root * a, 1), 0)
-  return jnp.sum(squares), root - (root * shrink + earlier * (a / jnp.sqrt(before * after)))
+  bonus = jnp.dot(a, a, precision=_EXACT)
+  grown = jnp.sqrt(1 + bonus)
+  u = jnp.matmul(root, a, precision=_EXACT) / (grown * (grown + 1))
+  return bonus, root - u[:, None] * a[None, :]
 
 
 def elliptical_pair_update(root: Array, since: Array, feature: Array) -> tuple[Array, Array]:
   """Does what `elliptical_root_update` does, on the root `root @ since` whose first factor stands still.
 
-  The second factor starts from the identity, where a step is no smaller than what float32 can tell; multiply the two
-  every hundred steps or so and start it anew: a million repeats of one long feature stay within 1 %. A step costs one
-  more product of a matrix with a vector, a multiplication of the two factors D of them.
+  The second factor starts from the identity, where no step is smaller than what float32 can tell. Join the two every
+  hundred steps or so (`elliptical_join`): a million repeats of one long feature then stay within 1 %. A step costs one
+  more product of a matrix with a vector.
 
   Args:
-    root: `[D, D]`, upper triangular; `eye / sqrt(ridge)` where an episode begins.
-    since: `[D, D]`, what came since; `eye` where an episode begins and after `root` has taken it in.
+    root: `[D, D]`; `eye / sqrt(ridge)` where an episode begins.
+    since: `[D, D]`, what came since; `eye` where an episode begins and after a join.
     feature: `[D]`.
 
   Returns:
     `(bonus [], new since [D, D])`, float32; no gradient flows.
 
-  Reference: E3B, arXiv:2210.05805; the triangular square-root filter of Carlson, 1973.
+  Reference: E3B, arXiv:2210.05805; the square-root filter of Potter, 1963.
   """
   root, feature = _matrix_and_feature(root=root, feature=feature)
   return elliptical_root_update(since, jnp.matmul(feature, root, precision=_EXACT))
+
+
+def elliptical_join(root: Array, since: Array) -> Array:
+  """Multiplies the two factors of a root; an upper triangular one stays upper triangular.
+
+  A root may be turned from the right. In the triangular one every direction keeps digits of its own: what a long feature
+  has made small is not spoilt by the others, and is left as it is where nothing new was seen. The cost is that of a
+  Cholesky and a QR decomposition, D^3.
+
+  Args:
+    root: `[D, D]`, upper triangular, as it is at the start.
+    since: `[D, D]`, of `elliptical_pair_update`.
+
+  Returns:
+    `[D, D]` float32; no gradient flows. Not finite if `since` is not.
+
+  Reference: the triangular square-root filter of Carlson, 1973.
+  """
+  root, since = (lax.stop_gradient(jnp.asarray(x)).astype(jnp.float32) for x in (root, since))
+  checks.rank(2, root=root)
+  checks.shape((root.shape[0],) * 2, root=root, since=since)
+  flip = lambda x: x[::-1, ::-1]  # turns lower triangles into upper ones
+  inverse = jnp.matmul(since, since.T, precision=_EXACT)
+  # Where little came the one decomposition changes nothing at all, where much came the other is exact enough.
+  little = jnp.sum(1 - jnp.diagonal(inverse)) < 0.5
+  identity = jnp.eye(root.shape[0], dtype=jnp.float32)
+  upper = jnp.where(
+      little, flip(jnp.linalg.cholesky(flip(jnp.where(little, inverse, identity)))),
+      flip(jnp.linalg.qr(since[::-1].T, mode="r").T))
+  return jnp.matmul(root, jnp.where(jnp.all(jnp.isfinite(since)), upper, jnp.nan), precision=_EXACT)
 
 
 def elliptical_bonus(
@@ -121,19 +147,23 @@ def elliptical_bonus(
 
   start = jnp.eye(width, dtype=jnp.float32) / jnp.sqrt(jnp.where(ridge > 0, ridge, jnp.nan))
   varies = jnp.sum(jnp.where(features == 0, features, 0))  # 0; under shard_map a carry must vary as the inputs do
-  since = jnp.eye(width, dtype=jnp.float32) + varies
 
-  def step(root, since, feature):
-    bonus, since = elliptical_pair_update(root, since, feature)  # a feature of 0 changes nothing
-    return since, bonus
+  def step(root, feature):
+    return elliptical_root_update(root, feature)[::-1]  # a feature of 0 changes nothing
+
+  def step_of_pair(root, since, feature):
+    return elliptical_pair_update(root, since, feature)[::-1]
 
   def block(root, features):
-    after, bonus = lax.scan(functools.partial(step, root), since, features)
-    return jnp.matmul(root, after, precision=_EXACT), bonus
+    since = jnp.eye(width, dtype=jnp.float32) + varies
+    since, bonus = lax.scan(functools.partial(step_of_pair, root), since, features)
+    return elliptical_join(root, since), bonus
 
-  rows = max(min(length, _BLOCK), 1)
-  blocks = jnp.pad(features, ((0, -length % rows), (0, 0))).reshape(-(-length // rows), rows, width)
-  bonus = lax.scan(block, start + varies, blocks)[1].reshape(-1)[:length]
+  if length <= _BLOCK or not width:
+    bonus = lax.scan(step, start + varies, features)[1]
+  else:
+    blocks = jnp.pad(features, ((0, -length % _BLOCK), (0, 0))).reshape(-1, _BLOCK, width)
+    bonus = lax.scan(block, start + varies, blocks)[1].reshape(-1)[:length]
   if zero_first:
     keep &= jnp.cumsum(keep) > 1
   return stats.masked(bonus, keep)
@@ -145,8 +175,3 @@ def _matrix_and_feature(**arrays: Array) -> tuple[Array, Array]:
   checks.rank(1, feature=feature)
   checks.shape((feature.shape[0],) * 2, **{name: matrix})
   return tuple(lax.stop_gradient(x).astype(jnp.float32) for x in (matrix, feature))
-
-
-def _later(sums: Array, start: float) -> Array:
-  """Moves running sums along the last axis by one place, so that each is of what comes before it."""
-  return jnp.concatenate([jnp.full_like(sums[..., :1], start), sums[..., :-1]], -1)

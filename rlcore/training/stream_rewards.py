@@ -108,7 +108,7 @@ def episodic_elliptical(features: Keys, size: int, *, ridge: Array | float = 0.1
 
   Returns:
     The reward; its state are two factors of a root of the inverse covariance of each stream, `[N, D, D]` each; they
-    are multiplied once a rollout, see `exploration.elliptical_pair_update`.
+    are joined once a rollout, see `exploration.elliptical_pair_update`.
 
   Reference: E3B, arXiv:2210.05805.
   """
@@ -125,7 +125,7 @@ def episodic_elliptical(features: Keys, size: int, *, ridge: Array | float = 0.1
 
   def apply(state, stream):
     bonus, (root, since) = each.apply(state, stream)
-    return bonus, (jnp.matmul(root, since, precision="highest"), jnp.broadcast_to(eye, since.shape))
+    return bonus, (jax.vmap(exploration.elliptical_join)(root, since), jnp.broadcast_to(eye, since.shape))
 
   return StreamReward(each.init, apply)
 

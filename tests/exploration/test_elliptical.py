@@ -49,12 +49,25 @@ def test_a_thousand_steps_in_256_dimensions_do_not_drift(make):
 
 @pytest.mark.parametrize("length", [1.0, 100.0])
 def test_a_hundred_thousand_repeats_of_one_long_feature_do_not_drift(length):
-  """The exact bonus of the n-th repeat is |f|^2 / (ridge + (n - 1) |f|^2); a million stay within .7 % (run by hand)."""
+  """The exact bonus of the n-th repeat is |f|^2 / (ridge + (n - 1) |f|^2); a million stay within .3 % (run by hand)."""
   direction = np.random.default_rng(3).normal(size=4)
   feature = (length * direction / np.linalg.norm(direction)).astype(np.float32)
   square = np.sum(np.float64(feature)**2)
   got = bonuses(np.broadcast_to(feature, (100_000, 4)), np.ones(100_000), 0.1)
   np.testing.assert_allclose(got, square / (np.float32(0.1) + square * np.arange(100_000)), rtol=2e-3)
+
+
+@pytest.mark.parametrize("size", [1e-3, 0.3, 30.0])
+def test_a_join_keeps_the_inverse_and_the_triangle(size):
+  rng = np.random.default_rng(5)
+  root, since = np.triu(rng.normal(size=(4, 4))), np.eye(4, dtype=np.float32)
+  for feature in size * rng.normal(size=(9, 4)):
+    _, since = exploration.elliptical_pair_update(root, since, feature)
+  joined = np.float64(exploration.elliptical_join(root, since))
+  factor = np.float32(root).astype(np.float64) @ np.float64(since)
+  close(joined @ joined.T, factor @ factor.T, rtol=1e-5)
+  np.testing.assert_allclose(np.tril(joined, -1), 0, atol=1e-6)
+  assert np.isnan(exploration.elliptical_join(root, np.nan * since)).any()
 
 
 def test_the_directions_beside_a_long_feature_keep_their_bonus():

@@ -252,7 +252,7 @@ def test_bad_parts_are_told():
     walk.make_parts(minibatches=0)
   with pytest.raises(ValueError, match="epochs=0 must be at least 1"):
     walk.make_parts(epochs=0)
-  with pytest.raises(ValueError, match=r"gamma=1.5 is not in \[0, 1\]"):
+  with pytest.raises(ValueError, match="gamma=1.5 must lie between 0 and 1"):
     walk.make_parts(gamma=1.5)
   with pytest.raises(TypeError, match="is no StreamReward"):
     walk.make_parts(reward=lambda stream: stream.reward_t)

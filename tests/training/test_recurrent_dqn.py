@@ -114,7 +114,7 @@ def test_memories_are_stored_as_they_were_acted_with():
 
 
 def test_bad_sizes_are_told():
-  with pytest.raises(ValueError, match="length=0 and n=1 at least 1"):
+  with pytest.raises(ValueError, match="length=0 must be at least 1"):
     off_policy_settings.dqn(memory_size=4, length=0)
   with pytest.raises(ValueError, match="worlds 6 steps, fewer than num_steps=3 or sequences of 7"):
     test_off_policy.make_parts(off_policy_settings.dqn(memory_size=4, burn_in=3, length=4))
