@@ -78,6 +78,11 @@ def nonempty(axis: int, /, **arrays: Array | None):
       raise ValueError(f"{_caller()}: {name} has shape {np.shape(x)}: nothing to choose from along axis {axis}")
 
 
+def known(x) -> bool:
+  """Says whether a setting was given, and as numbers: of a tracer, or an array on a device, nothing is asked."""
+  return x is not None and not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(x))
+
+
 def above(bound: float, /, **settings: float | Array | None):
   """Asserts that every setting is a number above the bound; what is traced (or on a device) is not looked at.
 
@@ -114,15 +119,15 @@ def widths(**settings):
 
 def ordered(**settings: float | Array | None):
   """Asserts that every setting is, element by element, below the one after it."""
-  known = {name: np.asarray(x) for name, x in settings.items() if x is not None and not isinstance(x, jax.Array)}
-  for (name, x), (other, y) in itertools.pairwise(known.items()):
+  values = {name: np.asarray(x) for name, x in settings.items() if known(x)}
+  for (name, x), (other, y) in itertools.pairwise(values.items()):
     if not np.all(x < y):
       raise ValueError(f"{_caller()}: {name}={_said(x)} must be below {other}={_said(y)}")
 
 
 def _settings(right: Callable, rule: str, settings: Mapping[str, float | Array | None]):
   for name, x in settings.items():
-    if x is None or isinstance(x, jax.Array):  # a tracer is one too
+    if not known(x):
       continue
     value = np.asarray(x)
     if value.dtype == object or not np.issubdtype(value.dtype, np.number) or not np.all(right(value)):

@@ -104,8 +104,8 @@ def test_tracers_pass():
       lambda x: diversity.grid_cells(_M, jnp.zeros(3), x * jnp.ones(3), 2)[0]]
   for fn in fns:
     assert np.isfinite(jax.jit(fn)(0.5))
-  parts = jax.jit(lambda x: _off_policy(gamma=x, target_rate=x).gamma)(0.5)
-  assert parts == 0.5
+  assert jax.jit(lambda x: _off_policy(gamma=x, target_rate=x).gamma)(0.5) == 0.5
+  assert jax.jit(lambda x: off_policy_settings.dqn(epsilon=(1.0, x))["random"](10_000))(0.5) == 0.5  # inside of a pair
 
 
 @pytest.mark.parametrize("changes, error, message", [

@@ -216,7 +216,7 @@ def grid_cells(descriptors: Array, low: Array, high: Array, bins: int) -> Array:
 
 def _check_bounds(low: Array, high: Array):
   """Refuses a box one of whose lower bounds is above the upper one; equal ones are an axis without width."""
-  known = np.shape(low) == np.shape(high) and not any(isinstance(x, jax.Array) for x in (low, high))
+  known = checks.known(low) and checks.known(high) and np.shape(low) == np.shape(high)
   if known and np.any(np.asarray(low) > np.asarray(high)):
     raise ValueError(f"low={np.asarray(low).tolist()} must not be above high={np.asarray(high).tolist()}")
 

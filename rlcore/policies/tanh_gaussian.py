@@ -85,7 +85,7 @@ def action_box(world: World, *, bounded: bool = True) -> tuple[Array, Array]:
   for name, bound in (("action_low", world.action_low), ("action_high", world.action_high)):
     if jnp.ndim(bound) and jnp.shape(bound) != (size,):
       raise ValueError(f"{name} of the world has shape {jnp.shape(bound)}, but its actions are {size} real numbers")
-    if bounded and not isinstance(bound, jax.Array) and not np.all(np.isfinite(bound)):
+    if bounded and checks.known(bound) and not np.all(np.isfinite(bound)):
       raise ValueError(f"{name}={bound} of the world is no bound: actions that are squashed or clipped need two")
   checks.ordered(action_low=world.action_low, action_high=world.action_high)
   low, high = (jnp.broadcast_to(jnp.asarray(x, jnp.float32), (size,)) for x in (world.action_low, world.action_high))
