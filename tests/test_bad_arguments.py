@@ -133,8 +133,8 @@ def test_an_index_outside_of_a_table_is_nobody():
   reward = stream_rewards.episodic_count(lambda step: step.action, 3)
   key = np.array([0, -1, 3, 2, 2, -1, 7])[:, None]
   zero = np.zeros(key.shape, np.float32)
-  stream = Stream(observation=zero, action=jnp.asarray(key), reward_t=zero, discount_t=zero, log_prob_old=zero, value_t=zero,
-                  value_tp1=zero, mask=zero + 1, info={}, truncated=zero > 0, next_observation=zero,
+  stream = Stream(observation=zero, action=jnp.asarray(key), reward_t=zero, discount_t=zero, log_prob_old=zero,
+                  value_t=zero, value_tp1=zero, mask=zero + 1, info={}, truncated=zero > 0, next_observation=zero,
                   is_first=np.arange(7)[:, None] == 0, memory=None)
   bonus, tables = reward.apply(reward.init(jax.random.key(0), 1), stream)
   np.testing.assert_allclose(bonus[:, 0], [1, 0, 0, 1, 0.5**0.5, 0, 0], rtol=1e-6)

@@ -44,8 +44,8 @@ def elliptical_root_update(root: Array, feature: Array) -> tuple[Array, Array]:
 
   A root needs half of the digits: the bonus is never negative and the inverse never loses its sign. Float32 cannot take
   a millionth off a number, though: repeats of one long feature (`f'f / ridge` of 1e3) are 1 % off after some 1,000
-  steps, and wrong after 100,000. Where as many are possible keep two factors: `elliptical_pair_update`. The price beside
-  the inverse is a third product of a matrix with a vector.
+  steps, and wrong after 100,000. Where as many are possible keep two factors, see `elliptical_pair_update`. The price
+  beside the inverse is a third product of a matrix with a vector.
 
   Args:
     root: `[D, D]`; `eye / sqrt(ridge)` where an episode begins.
@@ -88,9 +88,9 @@ def elliptical_pair_update(root: Array, since: Array, feature: Array) -> tuple[A
 def elliptical_join(root: Array, since: Array) -> Array:
   """Multiplies the two factors of a root; an upper triangular one stays upper triangular.
 
-  A root may be turned from the right. In the triangular one every direction keeps digits of its own: what a long feature
-  has made small is not spoilt by the others, and is left as it is where nothing new was seen. The cost is that of a
-  Cholesky and a QR decomposition, D^3.
+  A root may be turned from the right. In the triangular one every direction keeps digits of its own: what a long
+  feature has made small is not spoilt by the others, and is left as it is where nothing new was seen. The cost is that
+  of a Cholesky and a QR decomposition, D^3.
 
   Args:
     root: `[D, D]`, upper triangular, as it is at the start.
@@ -118,6 +118,9 @@ def elliptical_join(root: Array, since: Array) -> Array:
 def elliptical_bonus(
     features: Array, mask: Array | None = None, ridge: Array | float = 0.1, zero_first: bool = False) -> Array:
   """Pays every step of one episode `f' C^-1 f`, where C is `ridge * eye` plus `f f'` of the counted steps before it.
+
+  An episode of more than 128 steps is scanned in blocks whose roots are joined, for two to three times the time of a
+  step (CPU, 16 episodes of 200 steps in 16 and 64 dimensions); a shorter one needs no second factor.
 
   Args:
     features: `[T, D]`, of the state in which each action is taken (the bonus goes with the transition).

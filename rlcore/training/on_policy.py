@@ -362,15 +362,13 @@ def evaluate(parts: OnPolicyParts, params: PyTree) -> Metrics:
         pool=min(parts.instance_pool, 1))
     first = ends.ended & (jnp.cumsum(ends.ended, 0) == 1) & ~done
     success = succeeded(parts, stream, ends.returns)
-    now = {"episode_return": ends.returns, "episode_length": ends.lengths} | ({} if success is None else {
-        "success": success})
-    told = {name: told[name] + stats.masked_sum(x, first, axis=0) for name, x in now.items()}
+    now = {"episode_return": ends.returns, "episode_length": ends.lengths, "success": success}
+    told = {name: x + stats.masked_sum(now[name], first, axis=0) for name, x in told.items()}
     return horizons + 1, worlds, jax.random.fold_in(key, 1), done | jnp.any(first, 0), told
 
   waits = lambda carry: (carry[0] < _MOST_HORIZONS) & ~jnp.all(carry[3])
-  names = ["episode_return", "episode_length", "success"]
-  if parts.success is None and parts.world.success_return is None:
-    names.remove("success")
+  told_of = parts.success is not None or parts.world.success_return is not None
+  names = ("episode_return", "episode_length") + ("success",) * told_of
   zeros = {name: jnp.zeros(count, jnp.float32) for name in names}
   if not count:
     return {name: jnp.full((), jnp.nan) for name in names} | {"unfinished": jnp.zeros(())}
