@@ -59,14 +59,13 @@ def make_on_policy(config: ml_collections.ConfigDict, env, params) -> Experiment
 
 
 def make_off_policy(config: ml_collections.ConfigDict, env, params) -> Experiment:
-  """Composes an algorithm that learns replayed steps; real actions get the scale of the environment's."""
+  """Composes an algorithm that learns replayed steps; real actions reach the environment's whole box."""
   world = adapters.adapt_gymnax(env, params)
   settings = getattr(off_policy_settings, config.algorithm)(hidden=config.hidden, **config.settings)
   periods = dict.fromkeys(("q", "critic", "actor", "temperature"), 1) | settings.get("periods", {})
   optimizer = {name: make_optimizer(config, config.parts.num_updates / period) for name, period in periods.items()}
   return off_policy.make_off_policy_experiment(off_policy.OffPolicyParts(
       world=world, instances=lambda key: (), optimizer=optimizer,
-      action_scale=env.action_space(params).high if world.action_size else 1.0,
       success=lambda stream, returns: returns >= config.mark, **settings, **config.parts))
 
 

@@ -5,9 +5,12 @@ argument that is None was not given and is not checked.
 """
 
 from collections.abc import Callable, Collection, Mapping
+import itertools
+import numbers
 import sys
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -60,6 +63,79 @@ def same_prefix(axes: int, /, **arrays: Array | None):
     AssertionError: naming the function, the first array that differs, and both shapes.
   """
   _compare(lambda given: chex.assert_equal_shape_prefix(given, axes), lambda shape: shape[:axes], arrays)
+
+
+def nonempty(axis: int, /, **arrays: Array | None):
+  """Asserts that there is something along an axis over which a choice is made: actions, critics, classes, states.
+
+  An empty axis of what is counted (tokens, steps, members) is like one in which all is masked and needs no check.
+
+  Raises:
+    ValueError: naming the function, the array and its shape.
+  """
+  for name, x in arrays.items():
+    if x is not None and np.shape(x)[axis] == 0:
+      raise ValueError(f"{_caller()}: {name} has shape {np.shape(x)}: nothing to choose from along axis {axis}")
+
+
+def known(x) -> bool:
+  """Says whether a setting was given, and as numbers: of a tracer, or an array on a device, nothing is asked."""
+  return x is not None and not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(x))
+
+
+def above(bound: float, /, **settings: float | Array | None):
+  """Asserts that every setting is a number above the bound; what is traced (or on a device) is not looked at.
+
+  Raises:
+    ValueError: naming the function, the setting and its value; so do the checks of settings below.
+  """
+  _settings(lambda x: x > bound, f"must be above {bound:g}", settings)
+
+
+def at_least(bound: float, /, **settings: float | Array | None):
+  """Asserts that every setting is a number not below the bound."""
+  _settings(lambda x: x >= bound, f"must be at least {bound:g}", settings)
+
+
+def between(low: float, high: float, /, **settings: float | Array | None):
+  """Asserts that every setting is a number from `low` to `high`, both included."""
+  _settings(lambda x: (x >= low) & (x <= high), f"must lie between {low:g} and {high:g}", settings)
+
+
+def whole(bound: int, /, **settings: int | None):
+  """Asserts that every setting is a whole number (of an integer type) not below the bound."""
+  _settings(lambda x: np.issubdtype(x.dtype, np.integer), "must be a whole number", settings)
+  at_least(bound, **settings)
+
+
+def widths(**settings):
+  """Asserts that every setting is a sequence of whole numbers above 0, hidden layers say."""
+  for name, x in settings.items():
+    if isinstance(x, numbers.Integral):
+      raise ValueError(f"{_caller()}: {name}={x} is one width; {name} layers are a sequence of them, ({x},)")
+    if np.ndim(x) != 1 or not all(isinstance(width, numbers.Integral) and width > 0 for width in x):
+      raise ValueError(f"{_caller()}: {name}={_said(x)} must be a sequence of whole numbers above 0")
+
+
+def ordered(**settings: float | Array | None):
+  """Asserts that every setting is, element by element, below the one after it."""
+  values = {name: np.asarray(x) for name, x in settings.items() if known(x)}
+  for (name, x), (other, y) in itertools.pairwise(values.items()):
+    if not np.all(x < y):
+      raise ValueError(f"{_caller()}: {name}={_said(x)} must be below {other}={_said(y)}")
+
+
+def _settings(right: Callable, rule: str, settings: Mapping[str, float | Array | None]):
+  for name, x in settings.items():
+    if not known(x):
+      continue
+    value = np.asarray(x)
+    if value.dtype == object or not np.issubdtype(value.dtype, np.number) or not np.all(right(value)):
+      raise ValueError(f"{_caller()}: {name}={_said(x)} {rule}")
+
+
+def _said(x) -> str:
+  return str(x.tolist()) if isinstance(x, (np.ndarray, np.generic)) else repr(x)
 
 
 def integers(**arrays: Array | None):

@@ -49,8 +49,7 @@ def segment_end_mask(boundary: Array, mask: Array) -> Array:
   checks.rank(1, boundary=boundary)
   checks.same_shape(boundary=boundary, mask=mask)
   keep = mask > 0
-  last = mask.shape[0] - 1 - jnp.argmax(keep[::-1])
-  return (keep & ((boundary > 0) | (jnp.arange(mask.shape[0]) == last))).astype(jnp.float32)
+  return (keep & ((boundary > 0) | is_last_counted(mask))).astype(jnp.float32)
 
 
 def next_counted(mask: Array) -> Array:
@@ -177,7 +176,7 @@ def steps_to_tokens(step_values: Array, step_id: Array, mask: Array) -> Array:
   checks.same_shape(step_id=step_id, mask=mask)
   slots = _slots(step_id, mask > 0, step_values.shape[0])
   values = jax.lax.stop_gradient(jnp.asarray(step_values, jnp.float32))
-  return values.at[slots].get(mode="fill", fill_value=0)
+  return stats.lookup(values, slots)
 
 
 def step_sums(values: Array, step_id: Array, mask: Array, num_steps: int) -> Array:

@@ -1,10 +1,13 @@
 """Masked and cross-device statistics, the ones every other room uses.
 
 `mask` is 1 where an element counts; whatever sits elsewhere, NaN and inf included, changes neither value nor gradient.
+It has the shape of the values: a `[G, 1]` mask of `[G, T]` values would count T times what it means to count once. Only
+`as_mask` and `masked`, which count nothing, broadcast it.
 `axis_name` is one name or a tuple of names of mapped axes (`vmap`, `pmap`, `shard_map`) over which the statistic spans.
 
 Deviations are taken from a counted element before anything is averaged, so that equal values have a spread of exactly
-0 (in float32 the plain mean of seven times 0.7 is not 0.7, and a normaliser turns that difference into noise).
+0 (in float32 the plain mean of seven times 0.7 is not 0.7, and a normaliser turns that difference into noise). They are
+scaled before they are squared: the standard deviation of rewards around 1e20 is a float32, their squares are not.
 """
 
 from collections.abc import Sequence
@@ -31,6 +34,21 @@ def masked(values: Array, mask: Array | None) -> Array:
   return jnp.where(as_mask(mask, values), values, 0).astype(jnp.float32)
 
 
+def _counted(values: Array, mask: Array | None) -> Array:
+  """Returns `mask > 0`, asserting that a mask has the shape of the values that it counts."""
+  checks.same_shape(values=values, mask=mask)
+  return as_mask(mask, values)
+
+
+def lookup(table: Array, index: Array, fill: float = 0) -> Array:
+  """Looks entries `[...]` of a table `[K]` up; an index outside of it, a negative one too, finds `fill`."""
+  table, index = jnp.asarray(table), jnp.asarray(index)
+  if not table.shape[0]:
+    return jnp.full(index.shape, fill, table.dtype)
+  inside = (index >= 0) & (index < table.shape[0])
+  return jnp.where(inside, table[jnp.where(inside, index, 0)], jnp.asarray(fill, table.dtype))
+
+
 def _psum(x: Array, axis_name: AxisName) -> Array:
   return x if axis_name is None else jax.lax.psum(x, axis_name)
 
@@ -39,14 +57,34 @@ def _pmin(x: Array, axis_name: AxisName) -> Array:
   return x if axis_name is None else jax.lax.pmin(x, axis_name)
 
 
+def _unit(size: Array) -> Array:
+  """Returns what to divide numbers of this size by, so that their squares stay in range: 1 for all ordinary sizes."""
+  far = 2.0**80  # a power of two: scaling by it loses no digit
+  return jnp.where(size > 2.0**40, far, jnp.where((size > 0) & (size < 2.0**-40), 1 / far, 1)).astype(jnp.float32)
+
+
+def _units(values: Array, axis, axis_name: AxisName = None) -> Array:
+  """Returns the `_unit` of the largest of the values over `axis`, which is kept."""
+  size = jnp.max(jnp.abs(jax.lax.stop_gradient(values)), axis, keepdims=True, initial=0)
+  return _unit(-_pmin(-size, axis_name))
+
+
+def euclidean_norm(values: Array, *, axis=None) -> Array:
+  """Computes the length of a vector in float32, over `axis` (all by default); no square overflows, 0 has gradient 0."""
+  values = jnp.asarray(values).astype(jnp.float32)
+  scale = _units(values, axis)
+  return _sqrt(jnp.sum(jnp.square(values / scale), axis)) * jnp.squeeze(scale, axis)
+
+
 def masked_sum(values: Array, mask: Array | None = None, *, axis=None, axis_name: AxisName = None) -> Array:
   """Sums the counted elements in float32 over `axis` (all by default) and `axis_name`."""
+  checks.same_shape(values=values, mask=mask)
   return _psum(jnp.sum(masked(values, mask), axis), axis_name)
 
 
 def masked_count(values: Array, mask: Array | None = None, *, axis=None, axis_name: AxisName = None) -> Array:
   """Counts the counted elements, as float32, over `axis` and `axis_name`."""
-  return _psum(jnp.sum(as_mask(mask, values).astype(jnp.float32), axis), axis_name)
+  return _psum(jnp.sum(_counted(values, mask).astype(jnp.float32), axis), axis_name)
 
 
 def masked_mean(values: Array, mask: Array | None = None, *, axis=None, axis_name: AxisName = None) -> Array:
@@ -57,7 +95,7 @@ def masked_mean(values: Array, mask: Array | None = None, *, axis=None, axis_nam
 
 def _deviations(values: Array, mask: Array | None, axis, axis_name: AxisName) -> tuple[Array, Array]:
   """Returns the mean (its axes kept) and the deviations from it, exactly 0 where all counted values are equal."""
-  keep = as_mask(mask, values)
+  keep = _counted(values, mask)
   values = masked(values, keep)
   lowest = jax.lax.stop_gradient(jnp.where(keep, values, jnp.inf))
   lowest = _pmin(jnp.min(lowest, axis, keepdims=True, initial=jnp.inf), axis_name)
@@ -79,19 +117,28 @@ def centred(values: Array, mask: Array | None = None, *, axis=None, axis_name: A
   return _deviations(values, mask, axis, axis_name)[1]
 
 
+def _scaled_var(values: Array, mask: Array | None, axis, ddof: int, axis_name: AxisName) -> tuple[Array, Array]:
+  """Returns the variance of the counted elements divided by a scale, and the scale."""
+  deviation = centred(values, mask, axis=axis, axis_name=axis_name)
+  scale = _units(deviation, axis, axis_name)
+  squares = masked_sum(jnp.square(deviation / scale), mask, axis=axis, axis_name=axis_name)
+  count = masked_count(values, mask, axis=axis, axis_name=axis_name)
+  counted = (count > ddof) | jnp.isnan(squares)
+  return jnp.where(counted, squares / jnp.maximum(count - ddof, 1), 0), jnp.squeeze(scale, axis)
+
+
 def masked_var(
     values: Array, mask: Array | None = None, *, axis=None, ddof: int = 0, axis_name: AxisName = None) -> Array:
   """Variance of the counted elements, divisor `count - ddof`; 0 where no more than `ddof` elements count."""
-  squares = masked_sum(
-      jnp.square(centred(values, mask, axis=axis, axis_name=axis_name)), mask, axis=axis, axis_name=axis_name)
-  count = masked_count(values, mask, axis=axis, axis_name=axis_name)
-  return jnp.where((count > ddof) | jnp.isnan(squares), squares / jnp.maximum(count - ddof, 1), 0)
+  var, scale = _scaled_var(values, mask, axis, ddof, axis_name)
+  return var * scale * scale
 
 
 def masked_std(
     values: Array, mask: Array | None = None, *, axis=None, ddof: int = 0, axis_name: AxisName = None) -> Array:
   """Standard deviation of the counted elements, divisor `count - ddof`; 0 with gradient 0 where there is no spread."""
-  return _sqrt(masked_var(values, mask, axis=axis, ddof=ddof, axis_name=axis_name))
+  var, scale = _scaled_var(values, mask, axis, ddof, axis_name)
+  return _sqrt(var) * scale
 
 
 def whiten(
@@ -117,28 +164,39 @@ def whiten(
   """
   values = jax.lax.stop_gradient(jnp.asarray(values))
   mean, deviation = _deviations(values, mask, None, axis_name)
-  var = masked_mean(jnp.square(deviation), mask, axis_name=axis_name)
-  whitened = deviation * (var + eps) ** (-power / 2)
+  scale = _units(deviation, None, axis_name)
+  scale = jnp.where(eps > 0, jnp.maximum(scale, 1), scale)  # what is small beside eps needs no digits
+  var = masked_mean(jnp.square(deviation / scale), mask, axis_name=axis_name) + eps / scale / scale
+  whitened = deviation * scale**-power * jnp.where(var > 0, var, 1) ** (-power / 2)
   return whitened if shift_mean else masked(whitened + mean, as_mask(mask, values))
 
 
 def running_stats_init() -> dict[str, Array]:
-  """Returns the moments of no value: count, mean, m2 (sum of squared deviations), min and max, each float32[]."""
+  """Returns the moments of no value: count, mean, m2 (sum of squared deviations), min and max, each float32[].
+
+  Where max - min exceeds 2**40, m2 is kept in units of 2**160, which no float32 could hold; `running_std` knows.
+  """
   zero = jnp.zeros((), jnp.float32)
   return dict(count=zero, mean=zero, m2=zero, min=zero + jnp.inf, max=zero - jnp.inf)
 
 
 def running_stats_merge(stats: dict[str, Array], other: dict[str, Array]) -> dict[str, Array]:
   """Merges the moments of two disjoint sets (Chan, Golub and LeVeque, 1979); an empty set changes nothing."""
+  stats, other = ({name: jnp.asarray(x).astype(jnp.float32) for name, x in x.items()} for x in (stats, other))
   count = stats["count"] + other["count"]
   share = other["count"] / jnp.maximum(count, 1)
   delta = other["mean"] - stats["mean"]
+  low, high = jnp.minimum(stats["min"], other["min"]), jnp.maximum(stats["max"], other["max"])
+  unit = _range_unit(low, high)
+  squares = lambda x: x["m2"] * jnp.square(_range_unit(x["min"], x["max"]) / unit)
+  between = jnp.where(stats["count"] > 0, jnp.square(delta / unit) * stats["count"] * share, 0)  # no mean of nothing
   return dict(
-      count=count,
-      mean=stats["mean"] + delta * share,
-      m2=stats["m2"] + other["m2"] + jnp.square(delta) * stats["count"] * share,
-      min=jnp.minimum(stats["min"], other["min"]),
-      max=jnp.maximum(stats["max"], other["max"]))
+      count=count, mean=stats["mean"] + delta * share, m2=squares(stats) + squares(other) + between, min=low, max=high)
+
+
+def _range_unit(low: Array, high: Array) -> Array:
+  """Returns the unit whose square m2 is counted in, see `running_stats_init`."""
+  return jnp.maximum(_unit(high - low), 1)
 
 
 def running_stats_update(
@@ -162,15 +220,14 @@ def running_stats_update(
   Reference: PAR, arXiv:2502.18770 (its code); Chan, Golub and LeVeque, 1979.
   """
   values = jax.lax.stop_gradient(jnp.asarray(values))
-  keep = as_mask(mask, values)
+  keep = _counted(values, mask)
   mean, deviation = _deviations(values, keep, None, axis_name)
   values, count = masked(values, keep), masked_count(values, keep, axis_name=axis_name)
+  low = _pmin(jnp.min(jnp.where(keep, values, jnp.inf), initial=jnp.inf), axis_name)
+  high = -_pmin(jnp.min(jnp.where(keep, -values, jnp.inf), initial=jnp.inf), axis_name)
+  squares = masked_sum(jnp.square(deviation / _range_unit(low, high)), keep, axis_name=axis_name)
   batch = dict(
-      count=count,
-      mean=mean.reshape(()),
-      m2=masked_sum(jnp.square(deviation), keep, axis_name=axis_name) * (count / jnp.maximum(count - ddof, 1)),
-      min=_pmin(jnp.min(jnp.where(keep, values, jnp.inf), initial=jnp.inf), axis_name),
-      max=-_pmin(jnp.min(jnp.where(keep, -values, jnp.inf), initial=jnp.inf), axis_name))
+      count=count, mean=mean.reshape(()), m2=squares * (count / jnp.maximum(count - ddof, 1)), min=low, max=high)
   return running_stats_merge(stats, batch)
 
 
@@ -200,14 +257,17 @@ def running_moments_update(
   before = running_stats_init() | dict(count=count, mean=mean, m2=var * count)
   after = running_stats_update(before, batch, mask, ddof=1, axis_name=axis_name)
   grown = after["count"] > count
-  var = jnp.where(grown, after["m2"] / jnp.where(grown, after["count"], 1), var)
+  unit = _range_unit(after["min"], after["max"])
+  var = jnp.where(grown, after["m2"] / jnp.where(grown, after["count"], 1) * unit * unit, var)
   return after["mean"], var, after["count"]
 
 
 def running_std(stats: dict[str, Array]) -> Array:
   """Standard deviation (divisor n) of running moments; 0 for fewer than two values and for a constant stream."""
-  flat = (stats["count"] <= 1) | (stats["max"] <= stats["min"])
-  return jnp.where(flat, 0, _sqrt(stats["m2"] / jnp.maximum(stats["count"], 1)))
+  stats = {name: jnp.asarray(x).astype(jnp.float32) for name, x in stats.items()}
+  flat = (stats["count"] <= 1) | (stats["max"] <= stats["min"])  # NaN is not flat, and must come out
+  std = _sqrt(stats["m2"] / jnp.maximum(stats["count"], 1)) * _range_unit(stats["min"], stats["max"])
+  return jnp.where(flat, 0, std)
 
 
 def average_ranks(values: Array, mask: Array | None = None) -> Array:
@@ -251,13 +311,17 @@ def pearson_correlation(
   keep = as_mask(mask, x)
   total = lambda values: masked_sum(values, keep, axis_name=axis_name)
   x, y = masked(x, keep), masked(y, keep)
+  differ = total(x != y) > 0
+  scale_x, scale_y = (jnp.maximum(jnp.squeeze(_units(z, None, axis_name)), 1) for z in (x, y))
+  x, y = x / scale_x, y / scale_y
   u, v = centred(x, keep, axis_name=axis_name), centred(y, keep, axis_name=axis_name)
   var_u, var_v = total(u * u), total(v * v)
   # comparisons are such that NaN does not count as constant: it is to come out
-  constant = (var_u <= eps + 1e-10 * total(x * x)) | (var_v <= eps + 1e-10 * total(y * y))
+  constant = (var_u <= eps / scale_x / scale_x + 1e-10 * total(x * x))
+  constant |= var_v <= eps / scale_y / scale_y + 1e-10 * total(y * y)
   scale = _sqrt(jnp.where(constant, 1, var_u)) * _sqrt(jnp.where(constant, 1, var_v))
   rho = jnp.where(constant, 0, jnp.clip(total(u * v) / scale, -1, 1))
-  rho = jnp.where(total(x != y) > 0, rho, 1)
+  rho = jnp.where(differ, rho, 1)
   return jnp.where(total(jnp.ones_like(x)) > 1, rho, 0)
 
 

@@ -21,7 +21,7 @@ def policy_q(rewards: Array, transition: Array, policy: Array, discount: Array |
   Args:
     rewards: `[S, A]`.
     transition: `[S, A, S]`, each row a distribution.
-    policy: `[S]` int, the action of a deterministic policy.
+    policy: `[S]` int, the action of a deterministic policy; one that there is not makes values NaN, here and below.
     discount: `[]` or `[S, A]`; 1 is singular wherever an episode need not end.
 
   Returns:
@@ -34,7 +34,7 @@ def policy_q(rewards: Array, transition: Array, policy: Array, discount: Array |
   """
   rewards, transition = _process(rewards, transition, discount)
   policy = _deterministic(policy, rewards)
-  values = _solve(transition[jnp.arange(policy.shape[0]), policy], _chosen(rewards, policy))
+  values = _solve(transition[jnp.arange(policy.shape[0]), jnp.maximum(policy, 0)], _chosen(rewards, policy))
   return rewards + _ahead(transition, values)
 
 
@@ -147,6 +147,7 @@ def state_margin(gap: Array, optimal: Array) -> Array:
   gap, optimal = jnp.asarray(gap).astype(jnp.float32), jnp.asarray(optimal) > 0
   checks.rank(2, gap=gap)
   checks.same_shape(gap=gap, optimal=optimal)
+  checks.nonempty(1, gap=gap)
   least = jnp.min(jnp.where(optimal, jnp.inf, gap), 1)
   return jnp.where(jnp.all(optimal, 1), 0, least)
 
@@ -252,6 +253,7 @@ def _process(table: Array, transition: Array, discount: Array | float, name: str
   """Checks the shapes; returns the table and the transitions, each times its discount, in float32."""
   table, transition, discount = (jnp.asarray(x).astype(jnp.float32) for x in (table, transition, discount))
   checks.rank(2, **{name: table})
+  checks.nonempty(1, **{name: table})
   checks.shape((*table.shape, table.shape[0]), transition=transition)
   checks.rank({0, 2}, discount=discount)
   if discount.ndim:
@@ -266,8 +268,15 @@ def _deterministic(policy: Array, rewards: Array) -> Array:
   return policy
 
 
+def _no_action(table: Array, policy: Array) -> Array:
+  """Says where a policy names no action of the table."""
+  return (policy < 0) | (policy >= table.shape[1])
+
+
 def _chosen(table: Array, policy: Array) -> Array:
-  return jnp.take_along_axis(table, jnp.asarray(policy)[:, None], 1)[:, 0]
+  policy = jnp.asarray(policy)
+  chosen = jnp.take_along_axis(table, jnp.clip(policy, 0, table.shape[1] - 1)[:, None], 1)[:, 0]
+  return jnp.where(_no_action(table, policy), jnp.nan, chosen)  # a negative one would wrap around
 
 
 def _gap(q: Array, policy: Array) -> Array:
@@ -285,4 +294,4 @@ def _mixed(transition: Array, policy_probs: Array) -> Array:
 def _solve(transition: Array, source: Array) -> Array:
   """Solves `x = source + transition x` for transitions that are discounted already."""
   with jax.default_matmul_precision("highest"):
-    return jnp.linalg.solve(jnp.eye(source.shape[0]) - transition, source)
+    return jnp.linalg.solve(jnp.eye(source.shape[0], dtype=jnp.float32) - transition, source)

@@ -204,6 +204,10 @@ class World(NamedTuple):
       failure that the policy can foresee) or truncated (it is not).
     observation_shape: of an observation that is no vector, `[H, W, C]` say; None for `(observation_size,)`.
     action_size: length of the action where it is a vector of real numbers (`num_actions` is then 0), else 0.
+    action_low: least real action, a number or `action_size` of them.
+    action_high: greatest real action, above `action_low`. Learners whose actions are squashed or clipped reach the
+      whole box; the world itself clips what lies beyond.
+    success_return: an episode succeeds whose return is at least this; None where returns do not say so.
   """
 
   reset: Callable[[Array, PyTree], tuple[Array, PyTree]]
@@ -213,6 +217,9 @@ class World(NamedTuple):
   horizon: int
   observation_shape: tuple[int, ...] | None = None
   action_size: int = 0
+  action_low: float | tuple[float, ...] = -1.0
+  action_high: float | tuple[float, ...] = 1.0
+  success_return: float | None = 1.0
 
 
 class Scores(NamedTuple):
@@ -311,6 +318,8 @@ class Task(NamedTuple):
     max_prompt: P, static length of `Problem.prompt`.
     max_response: T, static length of a response, eos included.
     host: whether `score` is host code (NumPy in, float out) that cannot be traced.
+    test_size: M, problems of a test split that is finite; 0 where problems are generated. An evaluation asks each once.
+    test_problem: `(index []) -> Problem`, its problems, index 0 to M - 1; read with `test_size` only.
   """
 
   sample: Callable[[Array, str], "Problem"]
@@ -324,6 +333,8 @@ class Task(NamedTuple):
   max_prompt: int
   max_response: int
   host: bool = False
+  test_size: int = 0
+  test_problem: Callable[[Array], "Problem"] | None = None
 
 
 @struct.dataclass

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rlcore import stats
+from tests.tolerance import close
 
 _few = settings(max_examples=20, deadline=None)
 _number = st.floats(-50, 50, width=32) | st.sampled_from([0.0, 0.7, -1.0])
@@ -63,7 +64,7 @@ def test_whiten(batch, shift_mean, power):
 def test_statistics_along_an_axis():
   values, mask = np.random.default_rng(0).normal(size=(4, 6)), np.arange(24).reshape(4, 6) % 3 > 0
   got = stats.masked_var(values, mask, axis=1, ddof=1)
-  np.testing.assert_allclose(got, [v[m].var(ddof=1) for v, m in zip(values, mask)], rtol=1e-5)
+  close(got, [v[m].var(ddof=1) for v, m in zip(values, mask)], rtol=1e-5)
   np.testing.assert_allclose(
       stats.centred(values, axis=0), values - values.mean(0, keepdims=True), rtol=1e-5, atol=1e-6)
 
@@ -91,7 +92,7 @@ def test_equal_values_have_no_spread_at_all(value, count):
 
 def test_gradient_of_the_deviation_is_that_of_the_formula_and_zero_without_spread():
   x = jnp.array([1.0, 4.0, -2.0])
-  np.testing.assert_allclose(jax.grad(stats.masked_std)(x), (x - 1) / (3 * jnp.std(x)), rtol=1e-5)
+  close(jax.grad(stats.masked_std)(x), (x - 1) / (3 * jnp.std(x)), rtol=1e-5)
   np.testing.assert_array_equal(jax.grad(stats.masked_std)(jnp.full(3, 0.7)), 0)
 
 
@@ -151,3 +152,36 @@ def test_correlations(batch):
 def test_correlation_of_a_constant_has_no_gradient():
   grad = jax.grad(stats.pearson_correlation, (0, 1))(jnp.full(5, 0.7), jnp.arange(5.0))
   np.testing.assert_array_equal(grad, 0)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1.0, 1e13, 1e20, 1e37])
+def test_a_spread_of_any_size_is_measured_before_its_squares_overflow(size):
+  values = np.float32(size) * np.float32([0, 1, 1, 3, 0.5, 2])
+  exact = np.float64(values)
+  np.testing.assert_allclose(stats.masked_std(values, ddof=1), exact.std(ddof=1), rtol=1e-5)
+  np.testing.assert_allclose(jax.grad(stats.masked_std)(values), (exact - exact.mean()) / (6 * exact.std()), rtol=1e-4)
+  np.testing.assert_allclose(stats.euclidean_norm(values), np.linalg.norm(exact), rtol=1e-5)
+  np.testing.assert_allclose(stats.whiten(values, eps=0.0), (exact - exact.mean()) / exact.std(), rtol=1e-5, atol=1e-5)
+  root = stats.whiten(values, eps=0.0, power=0.5) / np.float64(size)**0.5
+  np.testing.assert_allclose(root, (exact - exact.mean()) / exact.std()**0.5 / size**0.5, rtol=1e-4, atol=1e-5)
+  if size > 1e-12:  # below the eps of what is constant
+    np.testing.assert_allclose(stats.pearson_correlation(values, values**0.5), np.corrcoef(exact, exact**0.5)[0, 1],
+                               rtol=1e-5)
+  if size >= 1:  # moments keep no root
+    moments = stats.running_stats_init()
+    for part in (values[:2], values[2:]):
+      moments = stats.running_stats_update(moments, part)
+      assert np.isfinite(list(moments.values())).all()
+    np.testing.assert_allclose(stats.running_std(moments), exact.std(), rtol=1e-5)
+
+
+def test_the_first_batch_may_have_a_mean_whose_square_overflows():
+  moments = stats.running_stats_update(stats.running_stats_init(), np.full(3, 1e25, np.float32))
+  assert moments["m2"] == 0 and moments["mean"] == np.float32(1e25) and stats.running_std(moments) == 0
+
+
+@pytest.mark.parametrize("fn", [
+    stats.whiten, stats.masked_mean, stats.masked_sum, stats.masked_count, stats.masked_std])
+def test_a_mask_of_one_column_is_refused(fn):
+  with pytest.raises(AssertionError, match=r"mask has shape \(2, 1\)"):
+    fn(np.ones((2, 3)), np.ones((2, 1)))

@@ -61,12 +61,13 @@ def _parts(config: ml_collections.ConfigDict, key: Array) -> control.ControlPart
 
 def _draw(config: ml_collections.ConfigDict, key: Array, draw_key: Array, *, number: int,
           held_out: bool = False) -> hops.Question:
-  """Draws questions, uniformly, from those that are held out or from the others."""
+  """Draws questions, uniformly: from those that are held out none twice, from the others with replacement."""
   sizes = hops.Sizes(**config.world)
   graph_key, split_key = jax.random.split(jax.random.fold_in(key, 1))
   order = jax.random.permutation(split_key, hops.num_distinct_questions(sizes))
   pool = order[:config.held_out] if held_out else order[config.held_out:]
-  index = jax.random.choice(draw_key, pool, (number,))
+  index = (jax.random.permutation(draw_key, pool)[:number] if held_out
+           else jax.random.choice(draw_key, pool, (number,)))
   graph = hops.make_graph(graph_key, sizes)
   return jax.vmap(lambda i: hops.distinct_question(i, graph, sizes))(index)
 

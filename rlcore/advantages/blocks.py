@@ -53,6 +53,7 @@ def hierarchical_discount(
   checks.rank(1, done=done)
   checks.same_shape(done=done, block_end=block_end)
   checks.rank(0, gamma_step=gamma_step, gamma_episode=gamma_episode)
+  checks.between(0, 1, gamma_step=gamma_step, gamma_episode=gamma_episode)
   gamma_step, gamma_episode = jnp.asarray(gamma_step, jnp.float32), jnp.asarray(gamma_episode, jnp.float32)
   return jnp.where(block_end > 0, 0, jnp.where(done > 0, gamma_episode, gamma_step))
 

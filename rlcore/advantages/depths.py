@@ -74,7 +74,8 @@ def fuse_rewards(
   checks.shape((len(nodes_per_depth) - 1, num_leaves), edge_log_probs=edge_log_probs)
   _check_nodes(nodes_per_depth, num_leaves)
   below = jnp.flip(jnp.cumsum(jnp.flip(jnp.maximum(edge_log_probs, _LEAST_LOG_PROB), 0), 0), 0)
-  below = jnp.concatenate([below, jnp.zeros((1, num_leaves))])
+  below = jnp.concatenate([below, jnp.zeros((1, num_leaves), jnp.float32)])
+  beta = jnp.asarray(beta, jnp.float32)
   scores = jax.lax.stop_gradient(jnp.where(beta == 0, 0, beta * below))
 
   def fuse(scores, count):

@@ -20,7 +20,8 @@ def group_advantage(
   | GRPO, SLATE (`step_group_advantage`) | mean | std | |
   | Dr. GRPO | mean | none | |
   | RLOO | leave_one_out | none | `G / (G - 1)` times Dr. GRPO |
-  | REINFORCE++ | mean | std | `axis_name`: the statistics of the batch, not of the group |
+  | REINFORCE++, whole responses | mean | std | `axis_name`: the statistics of the batch, not of the group; paper and |
+  | | | | verl whiten TOKENS, see `reinforce_pp_returns` |
   | REINFORCE++-baseline | mean | none, then std | a second call with `axis_name` takes what the first one returns |
   | MAD, for outliers | median | mad | |
   | REINFORCE | none | none | |
@@ -216,6 +217,8 @@ def _scale(rewards: Array, keep: Array, scale: str, ddof: int, axis_name: stats.
 def _median(values: Array, keep: Array, axis_name: stats.AxisName) -> Array:
   """Median of the counted values, the middle between two where their number is even; 0 if none counts."""
   ordered = jnp.where(keep, values, jnp.inf)
+  if not ordered.size:
+    return jnp.zeros((), jnp.float32)
   if axis_name is not None:
     ordered = jax.lax.all_gather(ordered, axis_name, tiled=True)
   ordered = jnp.sort(ordered)

@@ -49,6 +49,8 @@ def reverse_recurrence(rule: Rule, inputs: tuple, mask: Array | None = None, ini
   """
   operands = [jnp.asarray(x).astype(jnp.float32) for x in (*inputs, init)]
   operands += [] if mask is None else [jnp.asarray(mask) > 0]
+  if not operands[0].shape[0]:
+    return operands[0]  # no step, no credit
   return _compiled(rule, mask is not None, *(x if x.ndim else x.reshape(1) for x in operands))
 
 

@@ -38,12 +38,12 @@ def reward_weighted_probs(advantages: Array, temperature: float = 0.7, mask: Arr
   checks.same_shape(advantages=advantages, mask=mask)
   keep = stats.as_mask(mask, advantages)
   advantages = jnp.where(keep, advantages, -jnp.inf).astype(jnp.float32)
-  if temperature <= 0:
+  if temperature <= 0 and advantages.size:
     best = jnp.arange(advantages.size) == jnp.argmax(advantages)
     return stats.masked(jnp.where(jnp.any(jnp.isnan(advantages)), jnp.nan, best), keep)
   # the greatest is taken off before the division: however small the temperature, it keeps its weight of 1
   greatest = jnp.max(advantages, initial=-jnp.inf)
-  weights = stats.masked(jnp.exp((advantages - greatest) / temperature), keep)
+  weights = stats.masked(jnp.exp((advantages - greatest) / (temperature or 1)), keep)
   return weights / jnp.maximum(jnp.sum(weights), 1)
 
 

@@ -58,6 +58,7 @@ def gae(
   rewards, values = _checked(
       dict(rewards=rewards, values=values), dict(mask=mask, value_tp1=value_tp1, truncated=truncated), gamma=gamma)
   checks.rank(0, lam=lam, bootstrap_value=bootstrap_value)
+  checks.between(0, 1, lam=lam)
   if value_tp1 is None:
     advantages = reverse_recurrence(_GAE, (rewards, values, gamma, lam), mask, bootstrap_value)
   else:
@@ -94,7 +95,7 @@ def lambda_returns(
       dict(reward_t=reward_t, value_tp1=value_tp1), dict(mask=mask, truncated=truncated),
       discount_t=discount_t, lam=lam)
   if mask is None:
-    ends, init = 0.0, lax.slice_in_dim(value_tp1, value_tp1.shape[0] - 1, None)
+    ends, init = 0.0, lax.slice_in_dim(value_tp1, max(value_tp1.shape[0] - 1, 0), None)
   else:
     ends, init = _ends(reward_t, mask), 0.0
   if truncated is not None:
@@ -169,6 +170,11 @@ def reinforce_pp_returns(token_rewards: Array, mask: Array, gamma: Array | float
   The multiplication was meant to start afresh after an end-of-sequence token. Where observation tokens lie inside the
   response no turn hears of what later turns earn. `reward_to_go` steps over the holes; without any, both are the same.
 
+  The advantages of paper and verl are these, whitened over all TOKENS of the batch, so that a long response weighs more
+  in mean and variance: `stats.whiten(jax.vmap(reinforce_pp_returns)(token_rewards, mask), mask)`, the outcome on the
+  last counted token, minus the KL penalty of each. Whitened over RESPONSES, each once, they are
+  `group_advantage(outcome, axis_name=...)` of all of them.
+
   Args:
     token_rewards: `[T]`.
     mask: `[T]`, > 0 where a token counts.
@@ -179,6 +185,7 @@ def reinforce_pp_returns(token_rewards: Array, mask: Array, gamma: Array | float
 
   Reference: REINFORCE++, arXiv:2501.03262, as in the code of the multi-turn guide, arXiv:2510.01132.
   """
+  checks.between(0, 1, gamma=gamma)
   mask, gamma = map(jnp.asarray, (mask, gamma))
   token_rewards, = _checked(dict(token_rewards=token_rewards), dict(mask=mask), gamma=gamma)
   keep = mask > 0
@@ -207,6 +214,7 @@ def regularized_returns(
   mask = jnp.asarray(mask)
   rewards, log_probs = _checked(dict(rewards=rewards, log_probs=log_probs), dict(mask=mask))
   checks.rank(0, discount=discount, ent_coef=ent_coef)
+  checks.between(0, 1, discount=discount)
   ent_coef = jnp.asarray(ent_coef).astype(jnp.float32)
   soft = stats.masked(rewards, mask) - ent_coef * stats.masked(log_probs, mask)
   return stats.masked(reward_to_go(soft, None, discount), mask)
@@ -234,7 +242,7 @@ def segment_rewards(rewards: Array, switch: Array, mask: Array, discount: Array 
   checks.rank(0, discount=discount)
   keep = mask > 0
   begins = keep & (switch > 0)
-  goes_on = jnp.append((keep & ~begins)[1:], False)
+  goes_on = jnp.append((keep & ~begins)[1:], False)[:keep.shape[0]]
   held = reward_to_go(jnp.where(keep, rewards, 0), None, jnp.where(goes_on, discount, 0))
   return lax.stop_gradient(jnp.where(begins, held, 0))
 
@@ -287,6 +295,7 @@ def _checked(trajectories: dict, optional: dict, **factors) -> list[Array]:
   trajectories = {name: jnp.asarray(x).astype(jnp.float32) for name, x in trajectories.items()}
   checks.rank(1, **trajectories)
   checks.rank({0, 1}, **factors)
+  checks.between(0, 1, **{name: x for name, x in factors.items() if name != "lam"})
   checks.same_shape(**trajectories, **optional, **{name: x for name, x in factors.items() if jnp.ndim(x)})
   return list(trajectories.values())
 

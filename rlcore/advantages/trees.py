@@ -72,13 +72,14 @@ def prefix_tree_values(
   tokens, rewards, mask, valid = _checked(tokens, rewards, mask, valid)
   run, branches = _tree(tokens, valid, method=method)
   centred = stats.centred(rewards)
-  mean = rewards[0] - centred[0]  # exactly the reward when all are equal
+  mean = jnp.sum((rewards - centred)[:1])  # of one: exactly the reward when all are equal; 0 for a group of nobody
   size, length = tokens.shape
   n_before, n_after = _sizes(branches)
   v_before, v_after = _means(branches, centred, jnp.ones(size, bool))
   n_next = size + jnp.cumsum(_place(branches, n_after - n_before, length), axis=1)
   # A row meets every node size at most once, so the size finds the value: one number per node, wherever it is read.
-  by_size = jnp.full((size, size + 1), v_before[0, 0])
+  root = jnp.sum(v_before[:1, 0])
+  by_size = jnp.full((size, size + 1), root)
   rows = jnp.broadcast_to(jnp.arange(size), (size, size))
   by_size = by_size.at[rows, jnp.where(branches.child, n_after, size + 1)].set(v_after, mode="drop")
   v_next = jnp.take_along_axis(by_size, n_next, axis=1) + mean
@@ -87,7 +88,7 @@ def prefix_tree_values(
   def previous(x, first):
     return jnp.where(inside, jnp.concatenate([jnp.full((size, 1), first, x.dtype), x[:, :-1]], axis=1), 0)
 
-  outputs = previous(v_next, v_before[0, 0] + mean), v_next, previous(n_next, size), n_next
+  outputs = previous(v_next, root + mean), v_next, previous(n_next, size), n_next
   return tuple(jnp.where(inside, x, 0) for x in outputs)
 
 
@@ -246,9 +247,9 @@ def _tree(tokens: Array, valid: Array, *, method: str) -> tuple[Array, _Branches
   run = _run_lengths(valid)
   lcp = _lcp(tokens, run, method)
   rows = jnp.arange(lcp.shape[0], dtype=jnp.int32)
-  depth = jnp.max(jnp.where(rows[:, None] > rows, lcp, 0), axis=1)
+  depth = jnp.max(jnp.where(rows[:, None] > rows, lcp, 0), axis=1, initial=0)
   node = lcp >= depth[:, None]
-  leader = jnp.argmax(node, axis=1).astype(jnp.int32)
+  leader = jnp.min(jnp.where(node, rows, rows.size), axis=1, initial=rows.size)  # an argmax refuses a group of nobody
   founds = (rows > 0)[:, None]
   left, right = (founds & (x > depth[:, None]) for x in (lcp[leader], lcp))
   return run, _Branches(depth, leader, node, left, right)
@@ -285,7 +286,7 @@ def _lcp(tokens: Array, run: Array, method: str) -> Array:
   methods = {"auto": _fastest, "refine": _refine, "pairwise": _pairwise, "scan": _scan, "sort": _sort}
   if method not in methods:
     raise ValueError(f"no method {method!r} to find a prefix tree, only {', '.join(methods)}")
-  if tokens.shape[1] == 0:
+  if not tokens.size:
     return jnp.zeros((tokens.shape[0],) * 2, jnp.int32)
   return methods[method](tokens, run)
 

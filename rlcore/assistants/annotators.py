@@ -10,7 +10,11 @@ Reference: ONI, arXiv:2410.23022 (its asynchronous annotator).
 """
 
 from collections.abc import Callable, Hashable, Sequence
+import numbers
 import threading
+
+import jax
+import numpy as np
 
 from rlcore.assistants.judges import Judge, Request
 
@@ -33,7 +37,7 @@ def judge_annotator(judge: Judge, ask: Callable[[Hashable], Request]) -> Annotat
   """
   def annotate(items):
     judgements = judge([ask(item) for item in items])
-    return [int(judgement.score) if judgement.parsed else None for judgement in judgements]
+    return [judgement.score if judgement.parsed else None for judgement in judgements]
 
   return annotate
 
@@ -46,13 +50,16 @@ class AsyncAnnotator:
   comes back: `submit` and `collect` return at once, and `close` within its time.
   """
 
-  def __init__(self, annotate: Annotator, *, batch_size: int = 8, capacity: int = 256):
+  def __init__(
+      self, annotate: Annotator, *, batch_size: int = 8, capacity: int = 256, labels: Sequence[int] = (0, 1, 2)):
     """Makes it; the thread starts with the first submission.
 
     Args:
-      annotate: is called on the thread, with one batch at a time.
+      annotate: is called on the thread, with one batch at a time. What it says that is none of the labels ("yes", 0.7,
+        7) counts as failed, as None does; 1.0 and True are 1.
       batch_size: most items of a batch.
       capacity: most items that wait; the oldest give way.
+      labels: the labels that there are: (0, 1) of messages, (0, 1, 2) of pairs.
 
     Raises:
       ValueError: for a size below 1.
@@ -60,6 +67,7 @@ class AsyncAnnotator:
     if min(batch_size, capacity) < 1:
       raise ValueError(f"batch_size={batch_size} and capacity={capacity} must be at least 1")
     self._annotate, self._batch_size, self._capacity = annotate, batch_size, capacity
+    self._allowed = tuple(labels)
     self._waiting: dict[Hashable, None] = {}  # the newest last
     self._known: set[Hashable] = set()  # being annotated, or annotated
     self._finished: list[tuple[Hashable, int]] = []
@@ -174,5 +182,16 @@ class AsyncAnnotator:
       return [None] * len(batch), f"{type(error).__name__}: {error}"
     if len(labels) != len(batch):
       return [None] * len(batch), f"the annotator was asked about {len(batch)} items and gave {len(labels)} labels"
-    missing = sum(label is None for label in labels)
-    return labels, f"no label for {missing} of {len(batch)} items" if missing else ""
+    read = [_read_label(label, self._allowed) for label in labels]
+    wrong = [label for label, known in zip(labels, read) if known is None and label is not None]
+    if wrong:
+      return read, f"{repr(wrong[0])[:80]} is none of the labels {', '.join(map(str, self._allowed))}"
+    missing = sum(label is None for label in read)
+    return read, f"no label for {missing} of {len(batch)} items" if missing else ""
+
+
+def _read_label(label: object, allowed: Sequence[int]) -> int | None:
+  """Returns the label that is meant, or None."""
+  if isinstance(label, (np.ndarray, np.generic, jax.Array)) and np.ndim(label) == 0:
+    label = label.item()
+  return int(label) if isinstance(label, numbers.Real) and label in allowed else None

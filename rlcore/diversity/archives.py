@@ -17,6 +17,7 @@ from typing import Literal
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlcore import checks
 from rlcore import stats
@@ -61,7 +62,8 @@ def empty_archive(genome: PyTree, capacity: int, descriptor_size: int) -> Archiv
   """
   genomes = jax.tree.map(lambda x: jnp.zeros((capacity, *jnp.shape(x)), jnp.asarray(x).dtype), genome)
   descriptors = jnp.zeros((capacity, descriptor_size), jnp.float32)
-  return Archive(genomes, descriptors, jnp.full(capacity, -jnp.inf), jnp.zeros(capacity, bool), jnp.int32(0))
+  scores = jnp.full(capacity, -jnp.inf, jnp.float32)
+  return Archive(genomes, descriptors, scores, jnp.zeros(capacity, bool), jnp.int32(0))
 
 
 def insert(
@@ -145,7 +147,7 @@ def append(
   new = valid
   if radius is not None:
     cells = centroid_cells(descriptors, archive.descriptors, archive.mask)
-    gap = jnp.sqrt(jnp.sum(jnp.square(archive.descriptors[cells] - descriptors), -1))
+    gap = stats.euclidean_norm(archive.descriptors[cells] - descriptors, axis=-1)
     close = valid & (cells >= 0) & (gap < radius)
     nearest, new = jnp.where(close, cells, capacity), valid & ~close
   rank = jnp.cumsum(new) - 1
@@ -164,6 +166,8 @@ def append(
 
 def _candidates(archive, descriptors, scores, mask, cells=None):
   """Checks a batch; returns cells, descriptors and scores, junk replaced, and which candidates may be stored."""
+  checks.nonempty(0, **{"archive.scores": archive.scores})
+  checks.same_shape(**{"archive.scores": archive.scores, "archive.mask": archive.mask})
   descriptors, scores = jnp.asarray(descriptors), jnp.asarray(scores)
   cells = cells if cells is None else jnp.asarray(cells)
   checks.rank(1, scores=scores, cells=cells, mask=mask)
@@ -189,15 +193,18 @@ def grid_cells(descriptors: Array, low: Array, high: Array, bins: int) -> Array:
     `[N]` int32, -1 for a descriptor with a NaN.
 
   Raises:
-    ValueError: for a grid without cells, or with more than an int32 can count.
+    ValueError: for bins that are no whole number above 0, more cells than an int32 can count, or a lower bound above
+      the upper one.
 
   Reference: MAP-Elites, arXiv:1504.04909.
   """
+  _check_bounds(low, high)
   descriptors, low, high = map(jnp.asarray, (descriptors, low, high))
   checks.rank(2, descriptors=descriptors)
   checks.shape(descriptors.shape[1:], low=low, high=high)
   axes = descriptors.shape[1]
-  if bins < 1 or bins ** axes > _MAX_CELLS:
+  checks.whole(1, bins=bins)
+  if bins ** axes > _MAX_CELLS:
     raise ValueError(f"grid_cells: {bins} bins on {axes} axes are no grid of 1 to {_MAX_CELLS} cells")
   descriptors, low, high = (x.astype(jnp.float32) for x in (descriptors, low, high))
   width = jnp.where(high > low, high - low, 1)
@@ -205,6 +212,13 @@ def grid_cells(descriptors: Array, low: Array, high: Array, bins: int) -> Array:
   place = jnp.clip(jnp.where(jnp.isnan(place), 0, place), 0, bins - 1).astype(jnp.int32)
   cells = functools.reduce(lambda index, axis: index * bins + place[:, axis], range(axes), jnp.int32(0))
   return jnp.where(jnp.any(jnp.isnan(descriptors), -1), -1, cells)
+
+
+def _check_bounds(low: Array, high: Array):
+  """Refuses a box one of whose lower bounds is above the upper one; equal ones are an axis without width."""
+  known = checks.known(low) and checks.known(high) and np.shape(low) == np.shape(high)
+  if known and np.any(np.asarray(low) > np.asarray(high)):
+    raise ValueError(f"low={np.asarray(low).tolist()} must not be above high={np.asarray(high).tolist()}")
 
 
 def centroid_cells(descriptors: Array, centroids: Array, mask: Array | None = None) -> Array:
@@ -228,15 +242,18 @@ def centroid_cells(descriptors: Array, centroids: Array, mask: Array | None = No
   checks.shape((centroids.shape[0], descriptors.shape[1]), centroids=centroids)
   checks.shape((centroids.shape[0],), mask=mask)
   keep = stats.as_mask(mask, jnp.zeros(centroids.shape[0]))
-  centroids = stats.masked(centroids, keep[:, None])
-  middle = stats.masked_mean(centroids, keep[:, None], axis=0)  # differences are small beside far-away coordinates
-  centroids = stats.masked(centroids - middle, keep[:, None])
+  rows = stats.as_mask(keep[:, None], centroids)
+  centroids = stats.masked(centroids, rows)
+  middle = stats.masked_mean(centroids, rows, axis=0)  # differences are small beside far-away coordinates
+  centroids = stats.masked(centroids - middle, rows)
   finite = jnp.all(jnp.isfinite(descriptors), -1)
   points = stats.masked(descriptors - middle, finite[:, None])
   penalty = jnp.where(keep, jnp.sum(jnp.square(centroids), -1) / 2, jnp.inf)
 
-  size, count = points.shape[0], centroids.shape[0]
-  blocks = (jnp.pad(centroids, ((0, -count % _BLOCK), (0, 0))).reshape(-1, _BLOCK, centroids.shape[1]),
+  (size, axes), count = points.shape, centroids.shape[0]
+  if not count:
+    return jnp.full(size, -1, jnp.int32)
+  blocks = (jnp.pad(centroids, ((0, -count % _BLOCK), (0, 0))).reshape(-(-count // _BLOCK), _BLOCK, axes),
             jnp.pad(penalty, (0, -count % _BLOCK), constant_values=jnp.inf).reshape(-1, _BLOCK),
             jnp.arange(0, count, _BLOCK, dtype=jnp.int32))
 
@@ -259,7 +276,7 @@ def centroid_cells(descriptors: Array, centroids: Array, mask: Array | None = No
   if size <= _CHUNK:
     cells = nearest(points)
   else:
-    chunks = jnp.pad(points, ((0, -size % _CHUNK), (0, 0))).reshape(-1, _CHUNK, points.shape[1])
+    chunks = jnp.pad(points, ((0, -size % _CHUNK), (0, 0))).reshape(-(-size // _CHUNK), _CHUNK, axes)
     cells = jax.lax.map(nearest, chunks).reshape(-1)[:size]
   return jnp.where(finite & jnp.any(keep), cells, -1)
 
@@ -289,14 +306,17 @@ def cvt_centroids(
   """
   if not 1 <= num_centroids <= num_samples:
     raise ValueError(f"cvt_centroids: num_centroids={num_centroids} is not in 1..num_samples={num_samples}")
+  checks.whole(1, num_centroids=num_centroids, num_samples=num_samples)
+  _check_bounds(low, high)
   low, high = jnp.asarray(low).astype(jnp.float32), jnp.asarray(high).astype(jnp.float32)
   checks.rank(1, low=low)
   checks.same_shape(low=low, high=high)
-  samples = jax.random.uniform(jnp.asarray(key), (num_samples, low.shape[0]))  # of the unit cube: axes weigh the same
+  # Of the unit cube: axes weigh the same.
+  samples = jax.random.uniform(jnp.asarray(key), (num_samples, low.shape[0]), jnp.float32)
 
   def improve(centroids, _):
     cells = centroid_cells(samples, centroids)
-    count = jnp.zeros(num_centroids).at[cells].add(1)[:, None]
+    count = jnp.zeros(num_centroids, jnp.float32).at[cells].add(1)[:, None]
     total = jnp.zeros_like(centroids).at[cells].add(samples)
     return jnp.where(count > 0, total / jnp.maximum(count, 1), centroids), None
 
@@ -329,7 +349,8 @@ def sample_cells(key: Array, mask: Array, count: int) -> Array:
   total = ends[-1]
   place = jax.random.randint(jnp.asarray(key), (count,), 0, jnp.maximum(total, 1))
   group = jnp.minimum(jnp.searchsorted(ends, place, side="right"), groups - 1)
-  inside = filled[group].astype(jnp.float32) @ jnp.triu(jnp.ones((_GROUP, _GROUP)))  # filled cells up to each
+  upto = jnp.triu(jnp.ones((_GROUP, _GROUP), jnp.float32))
+  inside = filled[group].astype(jnp.float32) @ upto  # filled cells up to each
   rest = place - (ends - counts)[group]
   cells = group * _GROUP + jnp.sum(inside <= rest[:, None], 1)
   return jnp.where(total > 0, cells, -1).astype(jnp.int32)

@@ -93,12 +93,16 @@ def emitter_init(genomes: PyTree, scores: Array, step_size: Array, length: int) 
   Returns:
     The emitter.
 
+  Raises:
+    ValueError: for a length below 1.
+
   Reference: SERENE, arXiv:2203.01027.
   """
   genomes, scores = as_records(genomes), jnp.asarray(scores)
   checks.rank(1, scores=scores)
   checks.rank(0, step_size=step_size)
   jax.tree.map(lambda x: checks.same_prefix(1, genomes=x, scores=scores), genomes)
+  checks.at_least(1, length=length)
   scores = scores.astype(jnp.float32)
   history = jnp.zeros((length, scores.shape[0]), jnp.float32).at[0].set(scores)
   return Emitter(genomes, scores, jnp.asarray(step_size, jnp.float32), history, jnp.int32(1))
@@ -120,6 +124,7 @@ def emitter_update(emitter: Emitter, child_genomes: PyTree, child_scores: Array)
   Reference: fitness emitter, SERENE, arXiv:2203.01027.
   """
   genomes, scores = elitist_update(emitter.genomes, emitter.scores, child_genomes, child_scores)
+  checks.nonempty(0, **{"emitter.history": emitter.history})
   history = emitter.history.at[emitter.num_steps].set(scores, mode="drop")
   num_steps = jnp.minimum(emitter.num_steps + 1, history.shape[0])
   return emitter.replace(genomes=genomes, scores=scores, history=history, num_steps=num_steps)
@@ -143,8 +148,8 @@ def emitter_improvement(values: Array, num_steps: Array, window: int = 3) -> Arr
   checks.rank(0, num_steps=num_steps)
   steps = jnp.clip(jnp.asarray(num_steps), 0, values.shape[0])
   row = jnp.arange(values.shape[0])[:, None]
-  first = stats.masked_mean(values, row < jnp.minimum(steps, window))
-  last = stats.masked_mean(values, (row >= steps - window) & (row < steps))
+  mean = lambda rows: stats.masked_mean(values, stats.as_mask(rows, values))
+  first, last = mean(row < jnp.minimum(steps, window)), mean((row >= steps - window) & (row < steps))
   return jax.lax.stop_gradient(jnp.maximum(last - first, 0))
 
 
@@ -171,9 +176,10 @@ def is_stagnant(
   checks.rank(2, values=values)
   checks.rank(0, num_steps=num_steps)
   length, population = values.shape
-  bottom = _GENERATIONS * genome_size // population + window_base
+  bottom = _GENERATIONS * genome_size // max(population, 1) + window_base
   compare = min(compare, bottom)
-  if bottom >= length or compare < 1:  # such a history never has more rows than are looked at, or there are none
+  if not population or bottom >= length or compare < 1:
+    # nobody, a history that never has more rows than are looked at, or no rows to look at
     return jnp.float32(0)
   steps = jnp.minimum(jnp.asarray(num_steps), length)
   rows = lambda start: jnp.sort(jax.lax.dynamic_slice_in_dim(values, start, compare).astype(jnp.float32), axis=None)
@@ -198,5 +204,7 @@ def choose_emitter(key: Array, novelty: Array, improvement: Array, mask: Array) 
   Reference: SERENE, arXiv:2203.01027.
   """
   front = pareto_front(novelty, improvement, mask) > 0
-  chance = jnp.where(front, jax.random.uniform(jnp.asarray(key), front.shape), -1)
+  if not front.size:
+    return jnp.int32(-1)
+  chance = jnp.where(front, jax.random.uniform(jnp.asarray(key), front.shape, jnp.float32), -1)
   return jnp.where(jnp.any(front), jnp.argmax(chance), -1).astype(jnp.int32)

@@ -29,7 +29,7 @@ def distances(point: Array, others: Array, mask: Array | None = None) -> Array:
   keep = stats.as_mask(mask, jnp.zeros(others.shape[0]))
   # Axes of the space first: over many points the sum is then one pass along the others, not many short ones.
   difference = stats.masked(others, keep[:, None]).T - point.astype(jnp.float32)[:, None]
-  length = jnp.sqrt(jnp.sum(jnp.square(difference), 0))
+  length = stats.euclidean_norm(difference, axis=0)
   return jax.lax.stop_gradient(jnp.where(keep & jnp.isfinite(length), length, jnp.inf))
 
 
@@ -70,7 +70,7 @@ def surprise(observation: Array, reconstruction: Array) -> Array:
   """
   observation, reconstruction = jnp.asarray(observation), jnp.asarray(reconstruction)
   checks.same_shape(observation=observation, reconstruction=reconstruction)
-  return jnp.mean(jnp.square(observation.astype(jnp.float32) - reconstruction.astype(jnp.float32)))
+  return stats.masked_mean(jnp.square(observation.astype(jnp.float32) - reconstruction.astype(jnp.float32)))
 
 
 def local_competition(distances: Array, rewards: Array, own_index: Array, k: int) -> Array:
@@ -91,6 +91,7 @@ def local_competition(distances: Array, rewards: Array, own_index: Array, k: int
   checks.rank(1, distances=distances, rewards=rewards)
   checks.rank(0, own_index=own_index)
   checks.same_shape(distances=distances, rewards=rewards)
+  checks.nonempty(0, rewards=rewards)
   own = jnp.arange(rewards.shape[0]) == own_index
   order = jnp.lexsort((jnp.where(own, 0, distances), own))  # the last key sorts first: the individual itself is last
   neighbours = order[:max(min(k, rewards.shape[0] - 1), 0)]

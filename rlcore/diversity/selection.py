@@ -117,6 +117,6 @@ def break_ties(key: Array, scores: Array) -> Array:
   """
   scores = _ranked(scores)
   checks.rank(1, scores=scores)
-  chance = jax.random.uniform(jnp.asarray(key), scores.shape)
+  chance = jax.random.uniform(jnp.asarray(key), scores.shape, jnp.float32)
   order = jnp.lexsort((chance, jax.lax.stop_gradient(scores)))  # the last key sorts first
   return jnp.zeros(scores.shape[0], jnp.float32).at[order].set(jnp.arange(scores.shape[0], dtype=jnp.float32))

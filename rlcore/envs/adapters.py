@@ -32,14 +32,18 @@ class AdaptedState(NamedTuple):
 
 
 class _Actions(NamedTuple):
-  """Kinds of actions: how many discrete ones, or how many real numbers, and what the environment gets for one."""
+  """Kinds of actions: how many discrete ones, or how many real numbers, what the environment gets for one, bounds."""
 
   count: int
   size: int
   convert: Callable[[Array], Array]
+  low: tuple[float, ...] | float = -1.0
+  high: tuple[float, ...] | float = 1.0
 
 
-def adapt_brax(env: Any, *, horizon: int | None = None, observe: Observe | None = None) -> World:
+def adapt_brax(
+    env: Any, *, horizon: int | None = None, observe: Observe | None = None,
+    success_return: float | None = None) -> World:
   """Makes a world of an environment of Brax.
 
   By itself such an environment never runs out of time: it terminates where its `done` is 1, and is truncated at the
@@ -51,6 +55,8 @@ def adapt_brax(env: Any, *, horizon: int | None = None, observe: Observe | None 
       `brax.envs.create(name, auto_reset=False)`.
     horizon: most steps of an episode; None reads those of the EpisodeWrapper.
     observe: `(observation) -> array`, see the module.
+    success_return: the return from which on an episode has succeeded; None if returns do not say so, and then no metric
+      is called `success`.
 
   Returns:
     The world; observations are float32.
@@ -78,11 +84,12 @@ def adapt_brax(env: Any, *, horizon: int | None = None, observe: Observe | None 
     late = jnp.asarray(state.info.get("truncation", 0)) > 0
     return state.obs, state, state.reward, (state.done > 0) & ~late, late, state.metrics
 
-  return _make_world(reset, step, _box(-1.0, 1.0, (int(env.action_size),)), horizon, limit, observe)
+  return _make_world(reset, step, _box(-1.0, 1.0, (int(env.action_size),)), horizon, limit, observe, success_return)
 
 
-def adapt_gymnax(env: Any, params: PyTree | None = None, *, horizon: int | None = None,
-                 observe: Observe | None = None) -> World:
+def adapt_gymnax(
+    env: Any, params: PyTree | None = None, *, horizon: int | None = None, observe: Observe | None = None,
+    success_return: float | None = None) -> World:
   """Makes a world of an environment of gymnax, of its versions 0.0.9 or 1.x.
 
   The world does not reset itself, so `step_env` is what is called. Versions before 1 mix running out of time with
@@ -96,6 +103,8 @@ def adapt_gymnax(env: Any, params: PyTree | None = None, *, horizon: int | None 
     horizon: most steps of an episode, at which it is truncated; None reads `params.max_steps_in_episode`, and the
       environment alone ends an episode.
     observe: `(observation) -> array`, see the module.
+    success_return: the return from which on an episode has succeeded; None if returns do not say so, and then no metric
+      is called `success`.
 
   Returns:
     The world; observations are float32.
@@ -127,10 +136,12 @@ def adapt_gymnax(env: Any, params: PyTree | None = None, *, horizon: int | None 
     ended = done if len(done) == 2 else _told_apart(env, state, done[0], params, horizon)
     return observation, state, reward, *ended, info
 
-  return _make_world(env.reset_env, step, actions, horizon, limit, observe, default)
+  return _make_world(env.reset_env, step, actions, horizon, limit, observe, success_return, default)
 
 
-def adapt_jumanji(env: Any, *, horizon: int | None = None, observe: Observe | None = None) -> World:
+def adapt_jumanji(
+    env: Any, *, horizon: int | None = None, observe: Observe | None = None,
+    success_return: float | None = None) -> World:
   """Makes a world of an environment of Jumanji, of its versions from 1 on.
 
   The last step of an episode terminates if its discount is 0, and is truncated else. Most of Jumanji's environments
@@ -144,6 +155,8 @@ def adapt_jumanji(env: Any, *, horizon: int | None = None, observe: Observe | No
     horizon: most steps of an episode, at which it is truncated; None reads `env.time_limit`, and the environment alone
       ends an episode.
     observe: `(observation) -> array`, see the module.
+    success_return: the return from which on an episode has succeeded; None if returns do not say so, and then no metric
+      is called `success`.
 
   Returns:
     The world; observations are float32.
@@ -168,11 +181,12 @@ def adapt_jumanji(env: Any, *, horizon: int | None = None, observe: Observe | No
     state, timestep = env.step(state, action)
     return timestep.observation, state, timestep.reward, *_ends(timestep), timestep.extras
 
-  return _make_world(reset, step, _combinations(env.action_spec), horizon, limit, observe)
+  return _make_world(reset, step, _combinations(env.action_spec), horizon, limit, observe, success_return)
 
 
-def adapt_xminigrid(env: Any, params: PyTree | None = None, *, horizon: int | None = None,
-                    observe: Observe | None = None) -> World:
+def adapt_xminigrid(
+    env: Any, params: PyTree | None = None, *, horizon: int | None = None, observe: Observe | None = None,
+    success_return: float | None = 1e-6) -> World:
   """Makes a world of an environment of XLand-MiniGrid.
 
   An episode terminates at the goal (the discount is 0) and is truncated at `params.max_steps`. The view `[V, V, 2]` of
@@ -186,6 +200,7 @@ def adapt_xminigrid(env: Any, params: PyTree | None = None, *, horizon: int | No
       instance is `()` or None; any other instance is params itself, say with another `ruleset`.
     horizon: most steps of an episode, at which it is truncated; None reads `params.max_steps`.
     observe: `(observation) -> array`, see the module; None encodes as above.
+    success_return: as in the others; by default any reward at all, for only the goal gives one.
 
   Returns:
     The world; observations are float32.
@@ -212,7 +227,7 @@ def adapt_xminigrid(env: Any, params: PyTree | None = None, *, horizon: int | No
     return timestep.observation, timestep, timestep.reward, *_ends(timestep), {}
 
   actions = _Actions(int(env.num_actions(default)), 0, lambda action: action)
-  return _make_world(reset, step, actions, horizon, limit, observe or _cell_encoder(), default)
+  return _make_world(reset, step, actions, horizon, limit, observe or _cell_encoder(), success_return, default)
 
 
 def _check(env: Any, library: str, *names: str):
@@ -241,7 +256,18 @@ def _horizon(given: int | None, own: int | None, who: str) -> tuple[int, int | N
 
 
 def _box(low: Any, high: Any, shape: tuple[int, ...]) -> _Actions:
-  return _Actions(0, math.prod(shape), lambda action: jnp.clip(action.reshape(shape), low, high))
+  """Makes real actions; a direction may have no bounds, but not one single point.
+
+  Raises:
+    ValueError: where the lower bound is not below the upper one.
+  """
+  flat = lambda bound: tuple(map(float, np.broadcast_to(np.asarray(bound), shape).reshape(-1)))
+  lows, highs = flat(low), flat(high)
+  wrong = [i for i, (a, b) in enumerate(zip(lows, highs)) if not a < b]
+  if wrong:
+    raise ValueError(f"action {wrong[0]} has the bounds low={lows[wrong[0]]:g} and high={highs[wrong[0]]:g}: "
+                     "there is nothing between them")
+  return _Actions(0, math.prod(shape), lambda action: jnp.clip(action.reshape(shape), low, high), lows, highs)
 
 
 def _combinations(spec: Any) -> _Actions:
@@ -299,7 +325,7 @@ def _join(observation: PyTree) -> Array:
 
 
 def _make_world(reset: Callable, step: Callable, actions: _Actions, horizon: int, limit: int | None,
-                observe: Observe | None, default: PyTree = ()) -> World:
+                observe: Observe | None, success_return: float | None, default: PyTree = ()) -> World:
   """Makes the world of functions that have the signature of `World` but for shapes and kinds.
 
   Args:
@@ -309,6 +335,7 @@ def _make_world(reset: Callable, step: Callable, actions: _Actions, horizon: int
     horizon: of the world.
     limit: steps at which our clock truncates an episode, or None.
     observe: what comes before observations are joined, or None.
+    success_return: of the world.
     default: params where the instance is `()` or None.
 
   Returns:
@@ -345,4 +372,4 @@ def _make_world(reset: Callable, step: Callable, actions: _Actions, horizon: int
     return see(observation), AdaptedState(alike(inner), time), reward, terminated, truncated & ~terminated, info
 
   return World(reset_world, step_world, actions.count, math.prod(shape), horizon, shape if len(shape) > 1 else None,
-               actions.size)
+               actions.size, actions.low, actions.high, success_return)

@@ -10,6 +10,8 @@ from rlcore.exploration.counts import episodic_message_count
 from rlcore.exploration.counts import global_count
 from rlcore.exploration.elliptical import elliptical_bonus
 from rlcore.exploration.elliptical import elliptical_inverse_update
+from rlcore.exploration.elliptical import elliptical_join
+from rlcore.exploration.elliptical import elliptical_pair_update
 from rlcore.exploration.elliptical import elliptical_root_update
 from rlcore.exploration.language import classification_reward
 from rlcore.exploration.language import newest_first_batch
@@ -33,6 +35,8 @@ __all__ = (
     "count_bonus",
     "elliptical_bonus",
     "elliptical_inverse_update",
+    "elliptical_join",
+    "elliptical_pair_update",
     "elliptical_root_update",
     "elliptical_source",
     "episodic_count",

@@ -89,7 +89,7 @@ def global_count(
   size = counts.shape[0]
   slots = jnp.where((within > 0) & (keys >= 0) & (keys < size), keys, size)
   exact = jnp.int32 if jnp.issubdtype(counts.dtype, jnp.integer) else jnp.float32
-  before = counts.at[slots].get(mode="fill", fill_value=0).astype(jnp.promote_types(counts.dtype, exact))
+  before = stats.lookup(counts, slots).astype(jnp.promote_types(counts.dtype, exact))
   increments = jnp.zeros(size, jnp.int32).at[slots].add(1, mode="drop")
   if axis_name is not None:
     increments = jax.lax.psum(increments, axis_name)

@@ -29,10 +29,7 @@ def retrieval_reward(labels: Array, ids: Array, mask: Array | None = None) -> Ar
   checks.rank(1, labels=labels, ids=ids)
   checks.integers(ids=ids)
   checks.same_shape(ids=ids, mask=mask)
-  size = labels.shape[0]
-  known = stats.as_mask(mask, ids) & (ids >= 0) & (ids < size)
-  helpful = (labels > 0).astype(jnp.float32)
-  return helpful.at[jnp.where(known, ids, size)].get(mode="fill", fill_value=0)
+  return stats.masked(stats.lookup((labels > 0).astype(jnp.float32), ids), mask)
 
 
 def classification_reward(logits: Array, mask: Array | None = None, threshold: Array | float = 0.5) -> Array:

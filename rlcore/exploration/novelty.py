@@ -26,9 +26,7 @@ def rnd_novelty(prediction: Array, target: Array) -> Array:
   checks.rank(1, prediction=prediction)
   checks.same_shape(prediction=prediction, target=target)
   away = prediction.astype(jnp.float32) - jax.lax.stop_gradient(target).astype(jnp.float32)
-  squares = jnp.sum(jnp.square(away))
-  apart = squares != 0  # NaN is apart too, and stays
-  return jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1)), 0)
+  return stats.euclidean_norm(away)
 
 
 def noveld_bonus(novelty: Array, mask: Array | None = None, alpha: Array | float = 0.5) -> Array:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from rlcore import rewards as reward_lib
-from rlcore import stats
+from rlcore import checks, stats
 from rlcore.exploration import combine, counts, elliptical
 from rlcore.types import Array, RewardTransform, Trajectory
 
@@ -37,6 +37,7 @@ def hashed_keys(values: Array, num_keys: int) -> Array:
 
   Reference: FNV-1a by words and the finaliser of MurmurHash3; #Exploration, arXiv:1611.04717 (hashed counts).
   """
+  checks.whole(1, num_keys=num_keys)
   values = jnp.asarray(values)
   if not jnp.issubdtype(values.dtype, jnp.integer):
     raise TypeError(f"hashed_keys takes integers, not {values.dtype}: round the observation to a grid first")
@@ -103,6 +104,8 @@ def global_count_bonus(
 
   Reference: A Study of Global and Episodic Bonuses, arXiv:2306.03236.
   """
+  checks.whole(1, num_keys=num_keys)
+
   def apply(rewards, batch, state):
     flat = lambda x: jnp.asarray(x).T.reshape(-1)
     at_t, state = counts.global_count(state, flat(jax.vmap(keys)(batch)), flat(batch.mask), axis_name=axis_name)

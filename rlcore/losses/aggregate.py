@@ -44,7 +44,7 @@ def aggregate(
     float32 scalar; 0 where nothing counts.
 
   Raises:
-    ValueError: if `mode` is not one of the three.
+    ValueError: if `mode` is not one of the three, or a `length` that is read is not above 0.
 
   Reference: DAPO, arXiv:2503.14476, eq. 12 (token); GRPO, arXiv:2402.03300, eq. 3 (sequence); Dr. GRPO,
   arXiv:2503.20783, section 3 (constant).
@@ -85,7 +85,7 @@ def aggregation_weight(
     ("constant").
 
   Raises:
-    ValueError: if `mode` is not one of the three.
+    ValueError: if `mode` is not one of the three, or a `length` that is read is not above 0.
 
   Reference: DAPO, arXiv:2503.14476, eq. 12; GRPO, arXiv:2402.03300, eq. 3; Dr. GRPO, arXiv:2503.20783, section 3.
   """
@@ -95,8 +95,11 @@ def aggregation_weight(
     return stats.masked_count(mask, mask, axis_name=axis_name)
   if mode not in ("sequence", "constant"):
     raise ValueError(f'mode={mode!r} is none of "token", "sequence", "constant"')
+  if mode == "constant":
+    checks.above(0, length=length)
   nonempty = jnp.any(stats.as_mask(mask, mask), axis=1)
   sequences = stats.masked_count(nonempty, None if count_empty else nonempty, axis_name=axis_name)
   if mode == "sequence":
     return sequences
-  return sequences * (mask.shape[1] if length is None else length)
+  # without tokens there is no longest response, and nothing to average
+  return sequences * jnp.asarray(max(mask.shape[1], 1) if length is None else length, jnp.float32)

@@ -33,6 +33,7 @@ def branch_grpo_loss(
   logp, logp_old, adv, weight = map(jnp.asarray, (logp, logp_old, adv, weight))
   checks.rank(2, logp=logp)
   checks.same_shape(logp=logp, logp_old=logp_old, adv=adv, weight=weight)
+  checks.at_least(0, clip_range=clip_range)
   weight = jax.lax.stop_gradient(stats.masked(weight, weight))
   if keep is not None:
     keep = jnp.broadcast_to(jax.lax.stop_gradient(jnp.asarray(keep)), weight.shape)

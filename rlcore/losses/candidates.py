@@ -44,16 +44,17 @@ def slate_objective(
   checks.rank(3, logp=logp, logp_old=logp_old, mask=mask)
   checks.rank(2, advantages=advantages)
   checks.rank(1, step_mask=step_mask)
+  checks.at_least(0, clip_eps=clip_eps)
   checks.same_shape(logp=logp, logp_old=logp_old, mask=mask)
   checks.same_prefix(1, logp=logp, advantages=advantages, step_mask=step_mask)
   checks.same_prefix(2, logp=logp, advantages=advantages)
   active = step_mask > 0
   counted = (mask > 0) & active[:, None, None]
   credit = stats.masked(jnp.broadcast_to(advantages[..., None], mask.shape), counted)
-  rows = lambda x: jnp.reshape(x, (-1, mask.shape[-1]))
+  rows = lambda x: jnp.reshape(x, (mask.shape[0] * mask.shape[1], mask.shape[2]))
   ratios = importance_ratio(rows(logp), rows(logp_old), rows(counted), ratio=ratio_level)
   surrogate = clipped_surrogate(ratios, rows(credit), clip_low=clip_eps, clip_high=None)
   # the ratio of a sequence is the same at each of its tokens, so that its mean over them is the surrogate itself
   candidates = stats.masked_mean(surrogate, rows(counted), axis=1)
   steps = stats.masked_count(active, active, axis_name=axis_name)
-  return stats.masked_sum(candidates, axis_name=axis_name) / (mask.shape[1] * jnp.maximum(steps, 1))
+  return stats.masked_sum(candidates, axis_name=axis_name) / (max(mask.shape[1], 1) * jnp.maximum(steps, 1))

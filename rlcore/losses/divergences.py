@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from rlcore import checks, stats
+from rlcore.losses.importance import LEAST_LOG_PROB
 from rlcore.types import Array
 
 KLEstimator = Literal["k1", "k2", "k3", "k1+", "k3+"]
 _LOG_RATIO_LIMIT = 20.0  # exp of it is finite, and so is its square
+_SQUARE_LIMIT = 1e18  # its square is finite
 
 
 def kl_estimate(
@@ -25,7 +27,7 @@ def kl_estimate(
   docs/losses.md tabulates bias and variance of each gradient in the loss and in the reward, on and off policy.
 
   k3 clips d to +-20 before the exponential, so that neither value nor gradient overflows; beyond, its gradient is 0.
-  k1 and k2 need no clip.
+  For the same reason k2 clips d to +-1e18, and a log-probability of -inf counts as -1e30.
 
   Args:
     log_probs: `[...]`, log-probabilities under the policy.
@@ -44,10 +46,12 @@ def kl_estimate(
   """
   log_probs, log_probs_ref = map(jnp.asarray, (log_probs, log_probs_ref))
   checks.same_shape(log_probs=log_probs, log_probs_ref=log_probs_ref, mask=mask)
-  log_ratio = stats.masked(log_probs, mask) - jax.lax.stop_gradient(stats.masked(log_probs_ref, mask))
+  log_probs, log_probs_ref = (jnp.maximum(stats.masked(x, mask), LEAST_LOG_PROB) for x in (log_probs, log_probs_ref))
+  log_ratio = log_probs - jax.lax.stop_gradient(log_probs_ref)
   if estimator in ("k1+", "k3+"):
-    k2 = _kl_of_log_ratio(log_ratio, "k2")
-    return (k2 - jax.lax.stop_gradient(k2)) + jax.lax.stop_gradient(_kl_of_log_ratio(log_ratio, estimator[:2]))
+    constant = jax.lax.stop_gradient(log_ratio)
+    slope = jnp.clip(constant, -_SQUARE_LIMIT, _SQUARE_LIMIT)  # of k2; what it multiplies is 0
+    return slope * (log_ratio - constant) + jax.lax.stop_gradient(_kl_of_log_ratio(log_ratio, estimator[:2]))
   return _kl_of_log_ratio(log_ratio, estimator)
 
 
@@ -55,7 +59,7 @@ def _kl_of_log_ratio(log_ratio: Array, estimator: str) -> Array:
   if estimator == "k1":
     return log_ratio
   if estimator == "k2":
-    return jnp.square(log_ratio) / 2
+    return jnp.square(jnp.clip(log_ratio, -_SQUARE_LIMIT, _SQUARE_LIMIT)) / 2
   if estimator == "k3":
     limited = jnp.clip(log_ratio, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
     return jnp.expm1(-limited) + limited
@@ -80,6 +84,7 @@ def kl_exact(logits_p: Array, logits_q: Array, mask: Array | None = None) -> Arr
   """
   logits_p, logits_q = map(jnp.asarray, (logits_p, logits_q))
   checks.same_shape(logits_p=logits_p, logits_q=logits_q)
+  checks.nonempty(-1, logits_p=logits_p)
   log_p, log_q = _log_softmax(logits_p, mask), _log_softmax(logits_q, mask)
   p = jnp.exp(log_p)
   difference = jnp.where(p > 0, log_p, 0) - jnp.where(p > 0, log_q, 0)
@@ -132,6 +137,7 @@ def entropy(logits: Array, mask: Array | None = None) -> Array:
 def _log_softmax(logits: Array, mask: Array | None) -> Array:
   """Log-probabilities in float32; uniform where `mask` is not set, so that junk there has no gradient."""
   logits = jnp.asarray(logits)
+  checks.nonempty(-1, logits=logits)
   checks.shape(logits.shape[:-1], mask=mask)
   counted = True if mask is None else stats.as_mask(mask, logits[..., 0])[..., None]
   return jax.nn.log_softmax(jnp.where(counted, logits, 0).astype(jnp.float32), axis=-1)

@@ -56,6 +56,7 @@ def importance_ratio(
   log_probs, log_probs_old, mask = map(jnp.asarray, (log_probs, log_probs_old, mask))
   checks.rank(2, log_probs=log_probs)
   checks.same_shape(log_probs=log_probs, log_probs_old=log_probs_old, mask=mask)
+  checks.ordered(**dict(zip(("the lower of log_ratio_limits", "the upper one"), log_ratio_limits)))
   new = jnp.maximum(stats.masked(log_probs, mask), LEAST_LOG_PROB)
   old = jax.lax.stop_gradient(jnp.maximum(stats.masked(log_probs_old, mask), LEAST_LOG_PROB))
   log_ratio = new - old
@@ -106,6 +107,7 @@ def truncated_importance_weights(
   Brings You Off-Policy RL Training (2025), TIS; IMPALA, arXiv:1802.01561, section 4.1 (V-trace); IcePop,
   arXiv:2510.18855.
   """
+  checks.at_least(0, floor=floor, cap=cap)
   weights = importance_ratio(log_probs, log_probs_behaviour, mask, ratio=ratio, log_ratio_limits=log_ratio_limits)
   if outside == "truncate":
     weights = jnp.clip(weights, floor, cap)

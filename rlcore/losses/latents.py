@@ -38,7 +38,8 @@ def discovery_loss(
   rows = (mask > 0)[:, None]
   divergence = jax.vmap(gaussian_kl)(stats.masked(mean, rows), stats.masked(log_var, rows))
   if gate_kl:
-    divergence *= jnp.mean(stats.masked(beta.reshape(mask.shape[0], -1), rows), 1)
+    gates = stats.masked(beta if beta.ndim == 2 else beta[:, None], rows)
+    divergence *= jnp.sum(gates, 1) / max(gates.shape[1], 1)
   return stats.masked_mean(kl_coef * divergence - stats.masked(action_log_probs, mask), mask)
 
 
@@ -65,6 +66,7 @@ def internal_policy_loss(
   new, old, advantages, switch, mask = map(jnp.asarray, (new_log_probs, old_log_probs, advantages, switch, mask))
   checks.rank(1, new_log_probs=new)
   checks.same_shape(new_log_probs=new, old_log_probs=old, advantages=advantages, switch=switch, mask=mask)
+  checks.at_least(0, clip=clip)
   chosen = (switch > 0) & (mask > 0)
   return clip_loss(new[None], old[None], advantages[None], chosen[None], clip_low=clip, clip_high=None)[0]
 

@@ -28,10 +28,10 @@ def flow_matching_loss(velocity: Array, data: Array, noise: Array, mask: Array |
   checks.same_shape(velocity=velocity, data=data, noise=noise)
   checks.rank(1, mask=mask)
   checks.same_prefix(1, velocity=velocity, mask=mask)
-  keep = None if mask is None else jnp.asarray(mask).reshape(-1, *[1] * (jnp.ndim(velocity) - 1))
+  keep = None if mask is None else jnp.asarray(mask).reshape(velocity.shape[0], *[1] * (jnp.ndim(velocity) - 1))
   as_kept = lambda x: stats.masked(x, keep)
   target = jax.lax.stop_gradient(as_kept(noise) - as_kept(data))
-  return stats.masked_mean(jnp.square(as_kept(velocity) - target), keep)
+  return stats.masked_mean(jnp.square(as_kept(velocity) - target), stats.as_mask(keep, velocity))
 
 
 def connectivity_loss(embeddings: Array, targets: Array, used: Array) -> Array:
@@ -82,4 +82,5 @@ def team_predictability_loss(predicted: Array, actual: Array, mask: Array) -> Ar
   checks.shape((steps,), mask=mask)
   keep = (mask > 0)[:, None, None, None] & ~jnp.eye(agents, dtype=bool)[:, :, None]
   error = predicted.astype(jnp.float32) - actual[:, None].astype(jnp.float32)
+  keep = stats.as_mask(keep, error)
   return stats.masked_mean(jnp.square(stats.masked(error, keep)), keep)

@@ -29,6 +29,7 @@ def double_q_target(rewards: Array, choosing_q: Array, next_q: Array, discounts:
   choosing_q, next_q, discounts = map(jnp.asarray, (choosing_q, next_q, discounts))
   checks.rank(2, choosing_q=choosing_q)
   checks.same_shape(choosing_q=choosing_q, next_q=next_q)
+  checks.nonempty(1, choosing_q=choosing_q)
   best = jnp.argmax(choosing_q, 1)[:, None]
   return value.greedy_td_target(rewards, jnp.take_along_axis(next_q, best, 1), discounts, mask)
 
@@ -78,6 +79,7 @@ def sac_target(
   checks.rank(1, rewards=rewards)
   checks.same_shape(rewards=rewards, next_log_probs=next_log_probs, discounts=discounts, mask=mask)
   checks.same_prefix(1, rewards=rewards, next_q=next_q)
+  checks.nonempty(1, next_q=next_q)
   discounts = stats.masked(discounts, mask)
   worst = jnp.min(stats.masked(next_q, discounts[:, None]), 1)
   temperature = jnp.asarray(temperature).astype(jnp.float32)
@@ -144,6 +146,7 @@ def sac_policy_loss(log_probs: Array, q: Array, temperature: Array | float, mask
   checks.rank(1, log_probs=log_probs)
   checks.same_shape(log_probs=log_probs, mask=mask)
   checks.same_prefix(1, log_probs=log_probs, q=q)
+  checks.nonempty(1, q=q)
   temperature = jax.lax.stop_gradient(jnp.asarray(temperature).astype(jnp.float32))
   worst = jnp.min(stats.masked(q, mask[:, None]), 1)
   return stats.masked_mean(temperature * stats.masked(log_probs, mask) - worst, mask)

@@ -10,7 +10,7 @@ from rlcore import checks, stats
 from rlcore.losses import divergences
 from rlcore.losses.aggregate import Aggregation, aggregate
 from rlcore.losses.divergences import KLEstimator
-from rlcore.losses.importance import importance_ratio, Limits, LOG_RATIO_LIMITS, Ratio
+from rlcore.losses.importance import importance_ratio, LEAST_LOG_PROB, Limits, LOG_RATIO_LIMITS, Ratio
 from rlcore.stats import AxisName
 from rlcore.types import Array, Metrics, Rollouts
 
@@ -39,7 +39,7 @@ def clipped_surrogate(
     `[...]` float32.
 
   Raises:
-    ValueError: if `dual_clip` is a number that is not above 1.
+    ValueError: if `clip_low` or `clip_high` is a number below 0, or `dual_clip` one that is not above 1.
 
   Reference: PPO, arXiv:1707.06347, eq. 7; DAPO, arXiv:2503.14476, eq. 10 (clip-higher); dual-clip PPO,
   arXiv:1912.09729.
@@ -56,6 +56,7 @@ def clipped_surrogate(
 
 
 def _bounds(clip_low, clip_high, dual_clip):
+  checks.at_least(0, clip_low=clip_low, clip_high=clip_high)
   if isinstance(dual_clip, (int, float)) and not dual_clip > 1:
     raise ValueError(f"dual_clip={dual_clip} must be above 1: it bounds the ratio of tokens with a negative advantage")
   return 1 - clip_low, 1 + (clip_low if clip_high is None else clip_high), jnp.inf if dual_clip is None else dual_clip
@@ -140,7 +141,7 @@ def _weighted(losses: Array, weights: Array | None, mask: Array) -> Array:
 def _ratio_metrics(ratios: Array, log_probs: Array, log_probs_old: Array, mask: Array, axis_name: AxisName) -> Metrics:
   # The tokens come from the old policy, so the divergence they estimate is the one FROM it.
   drift = divergences.kl_estimate(log_probs_old, log_probs, mask, estimator="k3")
-  largest = jax.lax.stop_gradient(jnp.max(stats.masked(ratios, mask)))
+  largest = jax.lax.stop_gradient(jnp.max(stats.masked(ratios, mask), initial=0))
   metrics = {
       "approx_kl": stats.masked_mean(drift, mask, axis_name=axis_name),
       "ratio_max": largest if axis_name is None else jax.lax.pmax(largest, axis_name),
@@ -224,7 +225,8 @@ def reinforce_loss(
   """Computes the score-function loss -A * log_prob, without a ratio.
 
   Its gradient is the policy gradient; its value says nothing about progress. On policy `clip_loss` has the same
-  gradient. With `weights=truncated_importance_weights(...)` it is off-policy REINFORCE.
+  gradient. With `weights=truncated_importance_weights(...)` it is off-policy REINFORCE. A log-probability of -inf
+  counts as -1e30 and has gradient 0.
 
   Args:
     log_probs: `[N, T]`, under the policy that is trained.
@@ -248,7 +250,7 @@ def reinforce_loss(
   log_probs, advantages, mask = map(jnp.asarray, (log_probs, advantages, mask))
   checks.rank(2, log_probs=log_probs)
   checks.same_shape(log_probs=log_probs, advantages=advantages, mask=mask)
-  log_probs = stats.masked(log_probs, mask)
+  log_probs = jnp.maximum(stats.masked(log_probs, mask), LEAST_LOG_PROB)  # -inf times 0 would be NaN
   advantages = jax.lax.stop_gradient(stats.masked(advantages, mask))
   loss = aggregate(_weighted(-advantages * log_probs, weights, mask), mask, mode=aggregation, length=length,
                    count_empty=count_empty, axis_name=axis_name)

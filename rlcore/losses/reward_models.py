@@ -79,6 +79,7 @@ def classification_loss(logits: Array, labels: Array, weights: Array) -> Array:
   checks.rank(1, labels=labels)
   checks.same_prefix(1, logits=logits, labels=labels, weights=weights)
   checks.same_shape(labels=labels, weights=weights)
+  checks.nonempty(1, logits=logits)
   keep = weights > 0
   log_probs = jax.nn.log_softmax(stats.masked(logits, keep[:, None]))
   exists = (labels >= 0) & (labels < logits.shape[1])

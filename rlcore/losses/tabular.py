@@ -94,7 +94,7 @@ def outer_objective_gradient(
   if baseline is not None:
     checks.same_shape(mask=mask, baseline=baseline)
     returns -= stats.masked(jax.lax.stop_gradient(jnp.asarray(baseline)), mask)
-  steps = jnp.full(returns.shape, jnp.asarray(discount).astype(jnp.float32)).at[0].set(1)
+  steps = jnp.where(jnp.arange(returns.size) > 0, jnp.asarray(discount).astype(jnp.float32), 1)
   return scores(jnp.cumprod(steps) * returns)
 
 
@@ -103,10 +103,13 @@ def _scores(theta: Array, states: Array, actions: Array, mask: Array):
   theta = jnp.asarray(theta).astype(jnp.float32)
   states, actions, mask = map(jnp.asarray, (states, actions, mask))
   checks.rank(2, theta=theta)
+  checks.nonempty(0, theta=theta)
+  checks.nonempty(1, theta=theta)
   checks.rank(1, states=states)
   checks.integers(states=states, actions=actions)
   checks.same_shape(states=states, actions=actions, mask=mask)
-  keep = mask > 0
+  # A step that names no state or action of the table moves nothing; a negative one would wrap around.
+  keep = (mask > 0) & (states >= 0) & (states < theta.shape[0]) & (actions >= 0) & (actions < theta.shape[1])
   states, actions = jnp.where(keep, states, 0), jnp.where(keep, actions, 0)
   log_probs, vjp = jax.vjp(lambda theta: jax.nn.log_softmax(theta)[states, actions], theta)
   return lambda weights: vjp(stats.masked(weights, keep))[0], log_probs

@@ -50,10 +50,12 @@ def value_loss(
   values, targets, mask = map(jnp.asarray, (values, targets, mask))
   checks.rank(2, values=values)
   checks.same_shape(values=values, targets=targets, mask=mask, values_old=values_old)
+  checks.at_least(0, clip=clip)
+  checks.above(0, huber_delta=huber_delta)
   values = stats.masked(values, mask)
   targets = jax.lax.stop_gradient(stats.masked(targets, mask))
   error = values - targets
-  losses, clipped = _penalty(error, huber_delta), jnp.zeros(error.shape)
+  losses, clipped = _penalty(error, huber_delta), jnp.zeros_like(error)
   if values_old is not None:
     old = jax.lax.stop_gradient(stats.masked(values_old, mask))
     near = _penalty(old + jnp.clip(values - old, -clip, clip) - targets, huber_delta)
@@ -85,6 +87,7 @@ def greedy_td_target(rewards: Array, next_q: Array, discounts: Array, mask: Arra
   checks.rank(1, rewards=rewards)
   checks.same_shape(rewards=rewards, discounts=discounts, mask=mask)
   checks.same_prefix(1, rewards=rewards, next_q=next_q)
+  checks.nonempty(1, next_q=next_q)
   discounts = stats.masked(discounts, mask)
   best = jnp.max(stats.masked(next_q, discounts[:, None]), 1)
   return jax.lax.stop_gradient(stats.masked(rewards, mask) + discounts * best)

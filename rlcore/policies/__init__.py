@@ -33,6 +33,8 @@ from rlcore.policies.log_probs import token_log_probs
 from rlcore.policies.multi_turn import make_token_agent
 from rlcore.policies.sampling import sample
 from rlcore.policies.streams import make_stream_policy
+from rlcore.policies.tanh_gaussian import action_box
+from rlcore.policies.tanh_gaussian import log_volume
 from rlcore.policies.tanh_gaussian import tanh_gaussian_log_prob
 from rlcore.policies.tanh_gaussian import tanh_gaussian_sample
 from rlcore.policies.world_branching import branching_rollout
@@ -68,6 +70,8 @@ __all__ = (
     "sample",
     "scripted_rollout",
     "sigma_schedule",
+    "action_box",
+    "log_volume",
     "tanh_gaussian_log_prob",
     "tanh_gaussian_sample",
     "temporal_integration",

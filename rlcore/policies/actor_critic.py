@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from rlcore import checks
 from rlcore.models import mlp
 from rlcore.types import Agent, Array, PyTree, Scores, Trajectory, World
 
@@ -88,7 +89,7 @@ def scripted_rollout(world: World, script: Script, key: Array, instance: PyTree)
   Returns:
     As `rollout`, with log-probabilities and values of 0.
   """
-  zero = jnp.zeros(())
+  zero = jnp.zeros((), jnp.float32)
   act = lambda key, observation, state: (script(key, state, instance), zero)
   return _episode(world, act, lambda observation: zero, key, instance)
 
@@ -134,7 +135,12 @@ def make_actor_critic(
 
   Returns:
     The agent. Its parameters are `{"policy": ..., "value": ...}`, the latter only with a critic.
+
+  Raises:
+    ValueError: for hidden layers that are one number, or a world without discrete actions.
   """
+  checks.widths(hidden=hidden)
+  checks.whole(1, num_actions=world.num_actions)
   actor = mlp.MLP(hidden, world.num_actions, activation, zero_policy)
   judge = mlp.MLP(hidden, 1, activation)
 

@@ -66,7 +66,7 @@ def remembering_rollout(world: World, policy: RememberingPolicy, key: Array, ins
     Log-probabilities and values are 0.
   """
   reset_key, act_key, run_key = jax.random.split(key, 3)
-  zero = jnp.zeros(())
+  zero = jnp.zeros((), jnp.float32)
 
   def step(carry, keys):
     memory, observation, state = carry

@@ -131,14 +131,16 @@ class _Stages:
     branches = Branches(
         tokens=jnp.full(tokens, self.pad_id, jnp.int32), mask=jnp.zeros(tokens), log_probs=jnp.zeros(tokens),
         rewards=jnp.zeros(choices), advantages=jnp.zeros(choices), chosen=jnp.zeros(choices[:2], jnp.int32),
-        step_mask=jnp.zeros(choices[:2]), prompt=prompts, prompt_mask=prompt_mask, support=self.room(tokens))
+        step_mask=jnp.zeros(choices[:2], jnp.float32), prompt=prompts, prompt_mask=prompt_mask,
+        support=self.room(tokens))
     return _Front(jnp.zeros((), jnp.int32), keys, cache, hidden, prefix, prefix_mask, ~jnp.any(prompt_mask > 0, -1),
                   branches)
 
   def propose(self, params: PyTree, front: _Front) -> tuple[_Front, Candidates, Array]:
     """Draws the candidates; returns them with the state after the last token of each `[B, k, D]`."""
     rows = (*front.ended.shape, self.size)
-    uniform = lambda key: jax.random.uniform(jax.random.fold_in(key, 2 * front.step), (self.size, self.length))
+    uniform = lambda key: jax.random.uniform(
+        jax.random.fold_in(key, 2 * front.step), (self.size, self.length), jnp.float32)
     uniforms = jax.vmap(uniform)(front.keys)
 
     def advance(carry):
@@ -154,7 +156,7 @@ class _Stages:
       return index + 1, active & ~jnp.any(token[..., None] == self.ends, -1), hidden, cache, out
 
     unfinished = lambda carry: (carry[0] < self.length) & sampling._any(carry[1])
-    empty = jnp.zeros((*rows, self.length))
+    empty = jnp.zeros((*rows, self.length), jnp.float32)
     carry = (jnp.zeros((), jnp.int32), jnp.broadcast_to(~front.ended[:, None], rows),
              jnp.broadcast_to(front.hidden[:, None], (*rows, front.hidden.shape[-1])),
              self.model.extend(front.cache, self.length),

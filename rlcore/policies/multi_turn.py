@@ -133,7 +133,7 @@ def play(
   length = world.num_turns * (observed + written)
   split = jax.vmap(lambda key: jax.random.split(key, 2))(keys)
   reset_keys = jax.vmap(lambda key: jax.random.split(key, group_size))(split[:, 0])
-  draw = lambda key: jax.random.uniform(key, (world.num_turns, written, group_size))
+  draw = lambda key: jax.random.uniform(key, (world.num_turns, written, group_size), jnp.float32)
   uniforms = jnp.moveaxis(jax.vmap(draw)(split[:, 1]), 0, 2)
   reset = jax.vmap(jax.vmap(world.reset, (0, None)))
   state, prompt, prompt_mask, observation = reset(reset_keys, instances)
@@ -154,7 +154,7 @@ def play(
       logits = model.logits(params, carry[0])
       logits = logits if may is None else jnp.where(may, logits, log_probs_lib.FORBIDDEN)
       token, log_prob = sampling.draw_tokens(logits, uniform, temperature)
-      estimate = jnp.zeros(token.shape) if value is None else value(carry[0])
+      estimate = jnp.zeros(token.shape, jnp.float32) if value is None else value(carry[0])
       return feed(carry, token, index), (token, log_prob, estimate)
 
     carry, out = jax.lax.scan(write, carry, (uniforms[turn], places[observed:], allowed))
@@ -183,7 +183,7 @@ def replay(world: TextWorld, key: Array, instance: PyTree, actions: Array, lengt
   counted = jnp.arange(actions.shape[0]) < length
 
   def act(actor, turn, observation):
-    return actor, actions[turn][None, None], *jnp.zeros((2, 1, 1, world.action_length))
+    return actor, actions[turn][None, None], *jnp.zeros((2, 1, 1, world.action_length), jnp.float32)
 
   start = jax.tree.map(lambda x: x[None, None], (state, observation))
   episodes = _run_turns(world, act, (), start, actions.shape[0])

@@ -60,7 +60,7 @@ def _truncate(logits: Array, top_k: int, top_p: float | Array) -> Array:
   bits = jax.lax.bitcast_convert_type(jnp.where(logits == 0, 0.0, logits), jnp.uint32)  # -0.0 ties with 0.0
   keys = jnp.where(bits >> 31, ~bits, bits | jnp.uint32(1 << 31))  # orders like the logits
   if 0 < top_k < logits.shape[-1]:
-    logits = jnp.where(_fewest(keys, jnp.ones(logits.shape), top_k), logits, -jnp.inf)
+    logits = jnp.where(_fewest(keys, jnp.ones(logits.shape, jnp.float32), top_k), logits, -jnp.inf)
   if not _is_number(top_p, 1):
     kept = _fewest(keys, jax.nn.softmax(logits, -1), top_p)
     best = jnp.arange(logits.shape[-1]) == jnp.argmax(logits, -1, keepdims=True)
@@ -79,7 +79,7 @@ def _invert(weights: Array, target: Array) -> tuple[Array, Array]:
   Only places that have weight are found, whatever rounding does.
   """
   n = weights.shape[-1]
-  running = jnp.matmul(weights, jnp.triu(jnp.ones((n, n))), precision="highest")
+  running = jnp.matmul(weights, jnp.triu(jnp.ones((n, n), weights.dtype)), precision="highest")
   possible, places = weights > 0, jnp.arange(n)
   first = jnp.min(jnp.where(possible & (running > target[..., None]), places, n), -1)
   last = jnp.max(jnp.where(possible, places, 0), -1)
@@ -96,7 +96,7 @@ def draw_tokens(
   The running sum is taken over blocks first and then inside the block that was hit.
 
   Args:
-    logits: `[..., V]`.
+    logits: `[..., V]`, of any floating dtype.
     uniform: `[...]` in [0, 1), the randomness.
     temperature: as in `sample`, like `top_k` and `top_p`.
     top_k: static.
@@ -128,7 +128,8 @@ def draw_with_support(
   if _is_number(temperature, 0):
     tokens = jnp.argmax(logits, -1).astype(jnp.int32)
     return tokens, jnp.zeros(tokens.shape, jnp.float32), None
-  logits = _truncate(logits.astype(jnp.float32) / temperature, top_k, top_p)
+  logits, uniform = logits.astype(jnp.float32), uniform.astype(jnp.float32)  # sums of bfloat16 weights miss tokens
+  logits = _truncate(logits / temperature, top_k, top_p).astype(jnp.float32)
   kept = None
   if with_support and truncates(logits.shape[-1], temperature, top_k, top_p):
     kept = support_lib.pack(logits != -jnp.inf, top_k)  # NaN is kept, for it must come out
@@ -209,7 +210,7 @@ def sample(
   batch = prompts.shape[0]
   if keys.ndim == (0 if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) else 1):
     keys = jax.random.split(keys, batch)
-  uniforms = jax.vmap(lambda key: jax.random.uniform(key, (group_size, max_new_tokens)))(keys).astype(jnp.float32)
+  uniforms = jax.vmap(lambda key: jax.random.uniform(key, (group_size, max_new_tokens), jnp.float32))(keys)
   stops = jnp.asarray(tuple(stop_tokens), jnp.int32)
   rows, rooms = (batch, group_size), _rooms(max_new_tokens)
 
@@ -232,7 +233,7 @@ def sample(
 
   hidden, cache = model.prefill(params, prompts, prompt_mask, group_size, rooms[0])
   hidden = jnp.broadcast_to(hidden[:, None], (*rows, hidden.shape[-1]))
-  empty = jnp.zeros((*rows, max_new_tokens))
+  empty = jnp.zeros((*rows, max_new_tokens), jnp.float32)
   asked = jnp.broadcast_to(jnp.any(prompt_mask > 0, -1)[:, None], rows)
   out = (empty.astype(jnp.int32) + pad_id, empty, empty)
   if with_support and truncates(model.vocab_size, temperature, top_k, top_p):

@@ -7,8 +7,9 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from rlcore import checks
 from rlcore.models import dense, mlp
-from rlcore.policies import controller
+from rlcore.policies import controller, tanh_gaussian
 from rlcore.types import Array, StreamPolicy, World
 
 _TORSOS = ("mlp", "cnn", "gru")
@@ -81,7 +82,8 @@ def make_stream_policy(
   """Makes policy and critic for the observations and actions of a world.
 
   Discrete actions are drawn from a categorical distribution, real ones from a Gaussian with diagonal covariance whose
-  standard deviations do not depend on the state. The policy starts close to uniform, or close to the standard normal.
+  standard deviations do not depend on the state. The policy starts close to uniform, or close to the standard normal in
+  units of half the world's box of actions, about its middle; the world clips what lies beyond.
 
   Args:
     world: whose shapes are read.
@@ -94,7 +96,7 @@ def make_stream_policy(
     critic: whether there is one; values are 0 without.
 
   Returns:
-    The policy; its distribution is logits `[A]`, or `(mean [A], log_std [A])`.
+    The policy; its distribution is logits `[A]`, or `(mean [A], log_std [A])` of what is mapped onto the box.
 
   Raises:
     ValueError: for another torso or activation, hidden layers that are one number, or a "cnn" on observations that are
@@ -105,8 +107,7 @@ def make_stream_policy(
     raise ValueError(f"torso={torso!r} is none of {', '.join(_TORSOS)}")
   if torso == "cnn" and len(shape) != 3:
     raise ValueError(f"torso='cnn' takes observations [H, W, C]; those of this world have shape {shape}")
-  if isinstance(hidden, int):
-    raise ValueError(f"hidden={hidden} is one width; hidden layers are a sequence of them, ({hidden},)")
+  checks.widths(hidden=hidden)
   if activation not in mlp.ACTIVATIONS:
     raise ValueError(f"activation={activation!r} is none of {', '.join(mlp.ACTIVATIONS)}")
   continuous = world.action_size > 0
@@ -118,7 +119,9 @@ def make_stream_policy(
   names = ("actor",) if shared or not critic else ("actor", "critic")
   memory = {name: jnp.zeros(memory_size) for name in names} if torso == "gru" else {}
   draw = jax.random.normal if continuous else jax.random.gumbel
-  sample, score = (_gaussian_sample, _gaussian_score) if continuous else (_categorical_sample, _categorical_score)
+  sample, score = _categorical_sample, _categorical_score
+  if continuous:
+    sample, score = _gaussian(*tanh_gaussian.action_box(world, bounded=False))
   return StreamPolicy(init, memory, network().apply, sample, score,
                       noise=lambda key, count: draw(key, (count, outputs)))
 
@@ -143,13 +146,21 @@ def _chosen(log_probs, action):
   return jnp.sum(jnp.where(jnp.arange(log_probs.shape[0]) == action, log_probs, 0.0))
 
 
-def _gaussian_sample(noise, distribution):
-  mean, log_std = distribution
-  action = mean + jnp.exp(log_std) * _drawn(noise, jax.random.normal, mean.shape)
-  return action, _gaussian_score(distribution, action)[0]
+def _gaussian(center: Array, half_width: Array):
+  """Returns `sample` and `score` of actions `center + half_width * x` with Gaussian x; densities are of the actions."""
+  volume = tanh_gaussian.log_volume(half_width, half_width.shape[0])
 
+  def log_prob(x, distribution):
+    mean, log_std = distribution
+    return controller.gaussian_log_prob(x, mean, 2 * log_std) - volume
 
-def _gaussian_score(distribution, action):
-  mean, log_std = distribution
-  entropy = jnp.sum(log_std + 0.5 * jnp.log(2 * jnp.pi * jnp.e))
-  return controller.gaussian_log_prob(action, mean, 2 * log_std), entropy
+  def sample(noise, distribution):
+    mean, log_std = distribution
+    x = mean + jnp.exp(log_std) * _drawn(noise, jax.random.normal, mean.shape)
+    return center + half_width * x, log_prob(x, distribution)
+
+  def score(distribution, action):
+    entropy = jnp.sum(distribution[1] + 0.5 * jnp.log(2 * jnp.pi * jnp.e)) + volume
+    return log_prob((action - center) / half_width, distribution), entropy
+
+  return sample, score

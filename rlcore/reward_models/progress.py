@@ -71,7 +71,8 @@ def progress_estimator(
 
   def init(key, example):
     del example
-    return ProgressState(learner.start(init_params(key), optimizer), jnp.zeros((), jnp.int32), jnp.zeros(()))
+    held = learner.start(init_params(key), optimizer)
+    return ProgressState(held, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32))
 
   def apply(rewards, batch, state):
     shown = learner.without_junk(batch)

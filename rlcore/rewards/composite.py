@@ -75,7 +75,7 @@ def lexicographic_reward(levels: Array, thresholds: Array, weights: Array | None
   checks.rank(1, levels=levels)
   checks.same_shape(levels=levels, thresholds=thresholds)
   passed = jnp.cumprod(levels >= thresholds).astype(bool)
-  reached = jnp.concatenate([jnp.ones(1, bool), passed[:-1]])
+  reached = jnp.concatenate([jnp.ones(1, bool), passed])[:-1]
   return weighted_sum(gated_reward(levels, reached), jnp.ones_like(levels) if weights is None else weights)
 
 

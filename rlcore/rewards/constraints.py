@@ -31,7 +31,8 @@ def cost_rate(costs: Array, mask: Array, discount: Array | float = 1.0) -> Array
   checks.same_shape(costs=costs, mask=mask)
   keep = mask > 0
   # From the first counted step on, which changes no ratio, but keeps the powers from vanishing.
-  exponent = jnp.maximum(jnp.arange(costs.shape[0]) - jnp.argmax(keep), 0)
+  places = jnp.arange(costs.shape[0])
+  exponent = jnp.maximum(places - jnp.min(jnp.where(keep, places, places.size), initial=places.size), 0)
   weights = stats.masked(jnp.asarray(discount, jnp.float32)**exponent, keep)
   total = jnp.sum(weights)
   rate = jnp.sum(weights * stats.masked(costs, keep)) / jnp.where(total > 0, total, 1)
@@ -166,6 +167,7 @@ def plain_multiplier_update(
       jnp.asarray(x, jnp.float32) for x in (multipliers, cost_estimates, thresholds))
   checks.rank(1, multipliers=multipliers)
   checks.same_shape(multipliers=multipliers, cost_estimates=estimates, thresholds=thresholds)
+  step_size = jnp.asarray(step_size, jnp.float32)
   return jax.lax.stop_gradient(jnp.maximum(multipliers + step_size * (estimates - thresholds), 0))
 
 

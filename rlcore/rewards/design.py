@@ -6,7 +6,7 @@ measures.
 
 import jax.numpy as jnp
 
-from rlcore import checks, tabular
+from rlcore import checks, stats, tabular
 from rlcore.types import Array
 
 
@@ -40,7 +40,7 @@ def informativeness(
   q = tabular.horizon_qs(rewards, transition, policy, discount, num_terms)
   gaps = jnp.take_along_axis(q, jnp.asarray(policy)[None, :, None], 2) - q
   short = jnp.where(optimal, 0, margin[:, None] - gaps)
-  return -jnp.mean(jnp.max(short, 2, initial=0))
+  return -stats.masked_mean(jnp.max(short, 2, initial=0))
 
 
 def invariance_violation(

@@ -41,10 +41,11 @@ def graph_observe(
   checks.shape(nodes.shape[1:], feature=feature)
   checks.rank(0, previous=previous, threshold=threshold)
   checks.integers(previous=previous)
+  checks.nonempty(0, nodes=nodes)
   nodes, adjacency, feature = jax.lax.stop_gradient((nodes, adjacency, feature))
   size, taken = used.shape[0], used > 0
-  squares = jnp.sum(jnp.square(nodes.astype(jnp.float32) - feature.astype(jnp.float32)), 1)
-  distances = jnp.where(taken, jnp.sqrt(squares), jnp.inf)
+  apart = nodes.astype(jnp.float32) - feature.astype(jnp.float32)
+  distances = jnp.where(taken, stats.euclidean_norm(apart, axis=1), jnp.inf)
   nearest = jnp.argmin(distances)
   new = ~(taken[nearest] & (distances[nearest] <= threshold)) & ~jnp.all(taken)
   index = jnp.where(new, jnp.argmin(taken), nearest).astype(jnp.int32)
@@ -101,7 +102,8 @@ def graph_guided_reward(
   checks.rank(0, base_reward=base_reward)
   checks.rank(1, state_embedding=state)
   checks.same_shape(state_embedding=state, goal_embedding=goal)
-  return jax.lax.stop_gradient(jnp.asarray(base_reward, jnp.float32) + coef * jnp.sum(state * goal))
+  base_reward, coef = jnp.asarray(base_reward, jnp.float32), jnp.asarray(coef, jnp.float32)
+  return jax.lax.stop_gradient(base_reward + coef * jnp.sum(state * goal))
 
 
 def normalized_laplacian(adjacency: Array) -> Array:
@@ -147,7 +149,7 @@ def spectral_distance(adjacency_a: Array, adjacency_b: Array, num_eigenvalues: i
   if not 0 <= num_eigenvalues <= min(sizes):
     raise ValueError(f"num_eigenvalues={num_eigenvalues} must lie between 0 and the sizes of both graphs, {sizes}")
   a, b = (jnp.linalg.eigvalsh(x)[:num_eigenvalues] for x in laplacians)
-  return jnp.sqrt(jnp.sum(jnp.square(a - b)))
+  return stats.euclidean_norm(a - b)
 
 
 def _check_graph(used: Array, **adjacency: Array):

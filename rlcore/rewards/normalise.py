@@ -25,7 +25,7 @@ def clip_to_bounds(reward: Array, *, low: float = -jnp.inf, high: float = jnp.in
 
   Reference: PAR, arXiv:2502.18770 (ceiling); DQN, Nature 518 (clipping to [-1, 1]).
   """
-  return jax.lax.stop_gradient(jnp.clip(jnp.asarray(reward, jnp.float32), low, high))
+  return jax.lax.stop_gradient(jnp.clip(jnp.asarray(reward, jnp.float32), low, high).astype(jnp.float32))
 
 
 def standardized_reward(
@@ -45,7 +45,8 @@ def standardized_reward(
 
   Reference: Fine-Grained RLHF, arXiv:2306.01693 (its code).
   """
-  return jax.lax.stop_gradient((jnp.asarray(reward, jnp.float32) - mean) / std * scale + bias)
+  shifted = (jnp.asarray(reward, jnp.float32) - mean) / std * scale + bias
+  return jax.lax.stop_gradient(shifted.astype(jnp.float32))
 
 
 def meanstd_reward(reward: Array, running: PyTree) -> Array:

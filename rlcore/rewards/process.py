@@ -100,7 +100,7 @@ def shaped_step_rewards(
   refined = refine_process_rewards(process, step_mask, mode, eta)
   checks.rank(0, success=success)
   success = jnp.where(segments.is_last_counted(step_mask), jnp.asarray(success, jnp.float32), 0)
-  return jax.lax.stop_gradient(alpha * refined + success)
+  return jax.lax.stop_gradient(jnp.asarray(alpha, jnp.float32) * refined + success)
 
 
 def return_upper_bound(

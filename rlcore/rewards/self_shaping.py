@@ -27,7 +27,9 @@ def count_exploration_bonus(count: Array, scale: Array | float = 1.0, max_bonus:
   count, scale, max_bonus = _constant(count, scale, max_bonus)
   on = (scale != 0) & (max_bonus != 0)
   scale, max_bonus = jnp.where(on, scale, 1), jnp.where(on, max_bonus, 1)
-  return jnp.where(on, scale * jax.lax.rsqrt(jnp.square(scale / max_bonus) + count), 0)
+  # the larger of the two scales goes through the root, for its square may not fit
+  bonus = scale * jax.lax.rsqrt(jnp.square(scale / max_bonus) + count)
+  return jnp.where(on, jnp.where(jnp.abs(scale / max_bonus) > 1e18, jnp.sign(scale) * jnp.abs(max_bonus), bonus), 0)
 
 
 def explors_reward(
@@ -97,6 +99,8 @@ def selfrs_update(
   phi, value, probs, returns, reward_lr, critic_lr, clip = _constant(
       phi, value, probs, returns, reward_lr, critic_lr, clip)
   checks.rank(2, phi=phi, states=states)
+  checks.nonempty(0, phi=phi)
+  checks.nonempty(1, phi=phi)
   checks.integers(states=states, actions=actions)
   checks.shape(phi.shape[:1], value=value)
   checks.same_shape(states=states, actions=actions, mask=mask, returns=returns)
@@ -105,7 +109,7 @@ def selfrs_update(
   states, actions = jnp.where(keep, states, 0), jnp.where(keep, actions, 0)
   surprise = stats.masked(returns - value[states], keep)
   probs = stats.masked(probs, keep[..., None])
-  taken = jax.nn.one_hot(actions, phi.shape[1])
+  taken = jax.nn.one_hot(actions, phi.shape[1], dtype=jnp.float32)
   gradient = (jnp.sum(taken * probs, -1) * surprise)[..., None] * (taken - probs)
   moved = phi + reward_lr * jnp.zeros_like(phi).at[states].add(gradient)
   moved = jnp.where(clip > 0, jnp.clip(moved, -clip, clip), moved)

@@ -7,7 +7,7 @@ an incorrect one that it matches the wrong answer. The last counted step holds t
 import jax
 import jax.numpy as jnp
 
-from rlcore import checks, segments
+from rlcore import checks, segments, stats
 from rlcore.types import Array
 
 
@@ -72,7 +72,7 @@ def capability_reward(correct: Array, alpha: float | Array = 1.0) -> Array:
   """
   correct = jnp.asarray(correct)
   checks.rank(1, correct=correct)
-  return jax.lax.stop_gradient(alpha * jnp.mean(read_correct(correct)))
+  return jax.lax.stop_gradient(jnp.asarray(alpha, jnp.float32) * stats.masked_mean(read_correct(correct)))
 
 
 def read_correct(correct: Array) -> Array:

@@ -46,8 +46,9 @@ def with_annotator(
   number = {text: i for i, text in enumerate(texts)}
   if not len(number) == len(texts) == reward.num_messages:
     raise ValueError(f"{reward.num_messages} messages need as many different texts, not {len(number)}")
-  make = lambda annotate: annotate and assistants.AsyncAnnotator(annotate, batch_size=batch_size, capacity=capacity)
-  on_messages, on_pairs = make(label), make(prefer)
+  make = lambda annotate, labels: annotate and assistants.AsyncAnnotator(
+      annotate, batch_size=batch_size, capacity=capacity, labels=labels)
+  on_messages, on_pairs = make(label, (0, 1)), make(prefer, (0, 1, 2))
   running = [annotator for annotator in (on_messages, on_pairs) if annotator]
   judging.report_annotators(running)
   step, evaluate = jax.jit(experiment.update), jax.jit(experiment.evaluate)

@@ -177,7 +177,7 @@ def _system(outer_grad, jac_theta, jac_phi, damping):
   checks.shape(outer_grad.shape * 2, jac_theta=jac_theta)
   checks.rank(2, jac_phi=jac_phi)
   checks.same_prefix(1, outer_grad=outer_grad, jac_phi=jac_phi)
-  return outer_grad, damping * jnp.eye(outer_grad.shape[0]) - jac_theta.T, jac_phi
+  return outer_grad, damping * jnp.eye(outer_grad.shape[0], dtype=jnp.float32) - jac_theta.T, jac_phi
 
 
 def _assert_alike(theta: PyTree, **trees: PyTree):

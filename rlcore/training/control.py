@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rlcore import checks
 from rlcore import losses
 from rlcore import rewards as reward_lib
 from rlcore import stats
@@ -81,7 +82,8 @@ class ControlParts:
     outcome: `(Trajectory of [T]) -> []`, the outcome of an episode.
     use_reference: keep the parameters with which the main updates start and fill in `ref_log_probs`.
     warmup: behaviour cloning, or None.
-    test_instances: `(key) -> pytree of [E, ...]`, held-out instances; None takes `instances`.
+    test_instances: `(key) -> pytree of [E, ...]`, held-out instances; None takes `instances`. Of a finite set give
+      each once: draw by a permutation, not with replacement.
     probe: play the held-out instances once before every update and report `test_success`.
     unit: what the steps of an episode are, for the progress line; a name in the plural.
     describe: `(raw rewards, rewards, Trajectory, advantages) -> metrics` of `[B, G, ...]` arrays, or None.
@@ -127,8 +129,7 @@ class ControlParts:
   constrain: Callable[[PyTree], PyTree] = lambda tree: tree
 
   def __post_init__(self):
-    if self.group_size < 1:
-      raise ValueError(f"group_size={self.group_size} must be at least 1")
+    checks.whole(1, group_size=self.group_size, epochs=self.epochs, minibatches=self.minibatches)
     if self.group_size < self.min_group_size:
       raise ValueError(f"group_size={self.group_size}: group-relative credit needs at least {self.min_group_size} "
                        "episodes of an instance")

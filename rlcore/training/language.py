@@ -44,6 +44,13 @@ def _draw(parts: LanguageParts, key: Array, count: int, split: str) -> Problem:
   return parts.constrain(jax.vmap(lambda k: parts.task.sample(k, split))(keys))
 
 
+def _draw_test(parts: LanguageParts, key: Array, count: int) -> Problem:
+  """Draws held-out problems; of a finite test split none twice, and all of them where `count` reaches its size."""
+  if not parts.task.test_size:
+    return _draw(parts, key, count, "test")
+  return jax.vmap(parts.task.test_problem)(jax.random.permutation(key, parts.task.test_size)[:count])
+
+
 def rollout(parts: LanguageParts, params: PyTree, key: Array, problems: Problem, **settings) -> Rollouts:
   """Samples `group_size` responses to each of the `[B]` problems (one key a prompt)."""
   count = parts.prompts_per_update if parts.axis_name else problems.prompt.shape[0]
@@ -184,7 +191,7 @@ def held_out(parts: LanguageParts, params: PyTree, *, seed: int = 2**20) -> tupl
   """
   problem_key, sample_key = jax.random.split(jax.random.key(seed))
   single = dataclasses.replace(parts, axis_name=None)  # every device answers the same problems
-  problems = _draw(single, problem_key, parts.eval_problems, "test")
+  problems = _draw_test(single, problem_key, parts.eval_problems)
   sampled = rollout(single, params, sample_key, problems, group_size=4, with_support=False)
   greedy = rollout(single, params, sample_key, problems, group_size=1, temperature=0.0, top_k=0, top_p=1.0)
   return problems, sampled, greedy
@@ -202,7 +209,7 @@ def make_inspection(parts: LanguageParts, scorer: Callable[[Problem, Rollouts], 
   @functools.partial(jax.jit, static_argnums=2)
   def sample(state, key, count):
     problem_key, sample_key = jax.random.split(key)
-    problems = _draw(single, problem_key, count, "test")
+    problems = _draw_test(single, problem_key, count)
     rollouts = rollout(single, state.params, sample_key, problems)
     return problems, scoring.annotate(single, state.params, state.ref_params, rollouts)
 
@@ -284,7 +291,7 @@ def make_language_experiment(
   def example_stage(state):
     problem_key, sample_key = jax.random.split(jax.random.key(2**21))
     single = dataclasses.replace(parts, axis_name=None)
-    problems = _draw(single, problem_key, 16, "test")
+    problems = _draw_test(single, problem_key, 16)
     rollouts = rollout(single, state.params, sample_key, problems)
     return problems, scoring.annotate(single, state.params, state.ref_params, rollouts)
 

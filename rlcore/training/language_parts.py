@@ -65,7 +65,8 @@ class LanguageParts:
     use_reference: keep the parameters with which the main updates start and hand `ref_log_probs` to transform,
       estimator and loss.
     warmup: supervised warm-up, or None.
-    eval_problems: held-out problems of an evaluation.
+    eval_problems: held-out problems of an evaluation, at most; a finite test split (`Task.test_size`) that is no larger
+      is asked as a whole, each problem once.
     problems: `(key) -> Problem` of `[B, ...]`, the prompts of an update; None draws B of the task's training split.
     axis_name: the device axis when the update runs under `pmap` or `shard_map`, else None.
     constrain: `(pytree of [B, ...]) -> same`, lays the prompts out over a mesh (`training.mesh`); identity by default.

@@ -195,7 +195,11 @@ class _Run:
       finished = self._step >= self._total
       stop = finished or self._interrupts.received is not None
       if (finished or not stop) and self._evaluation_due():
-        self._log.write(self._step, {f"eval/{k}": v for k, v in self._programs.evaluate(self._state).items()})
+        told = self._programs.evaluate(self._state)
+        if told.get("unfinished"):
+          self._progress.message(f"warning: {told['unfinished']:.0%} of the episodes of this evaluation did not end "
+                                 "within 8 horizons of the world, so their means are NaN")
+        self._log.write(self._step, {f"eval/{k}": v for k, v in told.items()})
       if stop or self._due(self._options.checkpoint_every, self._step) or self._step == self._warmup_steps:
         self._save()
       if stop:

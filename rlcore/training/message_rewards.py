@@ -177,17 +177,17 @@ class MessageReward:
 
   def pay(self, state: MessageState, stream: Stream) -> tuple[Array, MessageState]:
     """Pays the steps `[T, N]` by what is known, and notes which messages they had."""
-    chosen, ids = self._settings, stream_rewards.told(stream, self._name)
+    chosen, ids = self._settings, self._known(stream_rewards.told(stream, self._name))
     counts, tables = self._counter.apply(state.counts, stream)
     scores = self._outputs(state.model.params)[:, _CLASSES]
     moments = stats.running_moments_update(
-        *state.moments, scores[ids], jnp.broadcast_to(state.num_pairs > 0, ids.shape))
+        *state.moments, stats.lookup(scores, ids), (ids < self.num_messages) & (state.num_pairs > 0))
     state = state.replace(counts=tables, moments=moments)
-    intrinsic = self.values(state)[ids]
+    intrinsic = stats.lookup(self.values(state), ids)
     pay = lambda *steps: exploration.oni_reward(
         *steps, chosen.extrinsic_coef, chosen.intrinsic_coef, chosen.count_exponent, chosen.clip)
     paid = jax.vmap(pay)(stream.reward_t, intrinsic, counts)
-    pays, known = intrinsic > 0, self._annotated_messages(state)[ids]
+    pays, known = intrinsic > 0, stats.lookup(self._annotated_messages(state), ids)
     told = {"intrinsic": jnp.mean(intrinsic), "paid_share": jnp.mean(pays.astype(jnp.float32)),
             "unannotated_share": stats.masked_mean((~known).astype(jnp.float32), pays)}
     return paid, self._note(state.replace(told=told), ids)
@@ -248,8 +248,13 @@ class MessageReward:
                          "accuracy": mean((self.values(state) > 0) == helpful)}
 
   def _count(self, table: Array, step: Stream) -> tuple[Array, Array]:
-    table = table.at[step.info[self._name]].add(1)
-    return table[step.info[self._name]], table
+    message = self._known(step.info[self._name])
+    table = table.at[message].add(1, mode="drop")
+    return stats.lookup(table, message), table
+
+  def _known(self, ids: Array) -> Array:
+    """Returns numbers of messages; those of none become M, which is counted nowhere and pays nothing."""
+    return jnp.where((ids >= 0) & (ids < self.num_messages), ids, self.num_messages)
 
   def _outputs(self, params: PyTree, ids: Array | None = None) -> Array:
     """Returns logits and score of messages `[..., 3]`, of all by default."""

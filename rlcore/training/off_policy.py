@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rlcore import checks, policies
 from rlcore.training import off_policy_settings, on_policy, replay, stream_rewards, streams
 from rlcore.training import state as state_lib
 from rlcore.types import Array, Experiment, Metrics, PyTree, Stream, StreamPolicy, StreamReward, World
@@ -44,10 +45,11 @@ class OffPolicyParts:
     target_rate: how far the target networks move towards the trained ones, in (0, 1]; 1 copies them.
     target_period: gradient steps between these moves.
     periods: gradient steps between those of a group, where it is not every one.
-    action_scale: `[]` or `[A]`, of real actions: the world gets what lies in [-1, 1] times this.
+    action_scale: `[]` or `[A]`, above 0: real actions are mapped onto plus or minus this; None maps them onto the
+      world's own box.
     reward: what the steps are paid, once a rollout, when they are stored.
     instance_pool: of `streams.collect`.
-    success: `(Stream of [T, N], returns [T, N]) -> [T, N] bool`, read where an episode ends.
+    success: as in `OnPolicyParts`.
     describe: `(reward state, Stream of [T, N], paid [T, N]) -> metrics`, or None.
     test_instances: `(key) -> params of the world`, held out; None takes `instances`.
     eval_worlds: episodes of an evaluation.
@@ -72,10 +74,10 @@ class OffPolicyParts:
   target_rate: float | Array = 0.005
   target_period: int | Array = 1
   periods: Mapping[str, int | Array] = dataclasses.field(default_factory=dict)
-  action_scale: float | Array = 1.0
+  action_scale: float | Array | None = None
   reward: StreamReward = dataclasses.field(default_factory=stream_rewards.task_reward)
   instance_pool: int = 0
-  success: Callable[[Stream, Array], Array] = on_policy.reaches_one
+  success: Callable[[Stream, Array], Array] | None = None
   describe: Callable[[PyTree, Stream, Array], Metrics] | None = None
   test_instances: Callable[[Array], PyTree] | None = None
   eval_worlds: int = 32
@@ -88,11 +90,20 @@ class OffPolicyParts:
       raise ValueError(f"{name} takes real actions, but this world has {count} discrete ones")
     if not self.method.continuous and size:
       raise ValueError(f"{name} takes discrete actions, but those of this world are {size} real numbers")
-    if min(self.num_worlds, self.num_steps, self.num_updates) < 1:
-      raise ValueError(f"num_worlds={self.num_worlds}, num_steps={self.num_steps} and "
-                       f"num_updates={self.num_updates} must be at least 1")
+    checks.whole(1, num_worlds=self.num_worlds, num_steps=self.num_steps, num_updates=self.num_updates, n=self.n,
+                 batch_size=self.batch_size, capacity=self.capacity, target_period=self.target_period,
+                 **{f"periods[{name!r}]": period for name, period in self.periods.items()})
+    checks.whole(0, eval_worlds=self.eval_worlds, instance_pool=self.instance_pool)
+    checks.between(0, 1, gamma=self.gamma, target_rate=self.target_rate)
+    checks.above(0, target_rate=self.target_rate)
     if isinstance(self.learning_starts, int) and self.learning_starts > self.held:
       raise ValueError(f"learning_starts={self.learning_starts} steps never lie in a buffer that holds {self.held}")
+    if size:
+      checks.above(0, action_scale=self.action_scale)
+      _ = self.box  # tells of one that is none
+    missing = isinstance(self.optimizer, Mapping) and [x for x in self.networks.losses if x not in self.optimizer]
+    if missing:
+      raise ValueError(f"optimizer has no {missing[0]!r}; {name} moves {', '.join(self.networks.losses)}")
     _ = self.buffer  # tells of sizes that do not fit
 
   @property
@@ -103,7 +114,20 @@ class OffPolicyParts:
   @functools.cached_property
   def networks(self) -> off_policy_settings.Networks:
     """The networks of the method in this world."""
-    return self.method.networks(self.world)
+    return self.method.networks(self.acted)
+
+  @functools.cached_property
+  def acted(self) -> World:
+    """The world, with the box that actions are mapped onto."""
+    if self.action_scale is None:
+      return self.world
+    low = tuple(-x for x in self.action_scale) if isinstance(self.action_scale, (tuple, list)) else -self.action_scale
+    return self.world._replace(action_low=low, action_high=self.action_scale)
+
+  @property
+  def box(self) -> tuple[Array, Array]:
+    """Middle and half width `[A]` of the box of real actions."""
+    return policies.action_box(self.acted)
 
   @functools.cached_property
   def buffer(self) -> replay.Replay:
@@ -127,7 +151,10 @@ class OffPolicyParts:
       else:
         other = jax.random.randint(any_key, (), 0, self.world.num_actions, action.dtype)
       action = jnp.where(jax.random.uniform(choose_key) < random, other, action)
-      return action * self.action_scale if self.world.action_size else action, jnp.zeros(())
+      if self.world.action_size:
+        center, half_width = self.box
+        action = center + half_width * action
+      return action, jnp.zeros(())
 
     return StreamPolicy(lambda key: acting(self.networks.init(key), 0.0, 0.0), self.networks.memory, step, sample,
                         lambda distribution, action: (jnp.zeros(()), jnp.zeros(())))
@@ -199,7 +226,8 @@ def store(parts: OffPolicyParts, state: OffPolicyState, stream: Stream) -> tuple
   paid, reward_state = on_policy.pay(parts.reward, state.reward_state, stream)
   good, flags = state_lib.check_credit(stream.reward_t, paid, (), reward_state, state.reward_state)
   if parts.world.action_size:
-    stream = stream.replace(action=jnp.clip(stream.action / parts.action_scale, -1.0, 1.0))
+    center, half_width = parts.box
+    stream = stream.replace(action=jnp.clip((stream.action - center) / half_width, -1.0, 1.0))
   good_observation = jnp.all(replay.from_stream(stream, jnp.zeros_like(paid)).mask > 0)
   mean = lambda x: jnp.mean(jnp.where(jnp.isfinite(x), x, 0.0))
   metrics = {
@@ -279,7 +307,7 @@ def make_off_policy_experiment(parts: OffPolicyParts) -> Experiment:
         parts.world, parts.policy, parts.instances, acting(state.params, random, 1.0), parts.constrain(state.worlds),
         play_key, num_steps=parts.num_steps, gamma=parts.gamma, pool=parts.instance_pool,
         keep_memory=parts.method.length > 0)
-    known, counted = on_policy.count_ends(ends, parts.success(stream, ends.returns), state.ends)
+    known, counted = on_policy.count_ends(ends, on_policy.succeeded(parts, stream, ends.returns), state.ends)
     state, metrics = store(parts, state.replace(key=key, worlds=worlds, ends=known), stream)
     state, more = learn(parts, state)
     return state, metrics | more | counted | {"random_actions": random}

@@ -1,7 +1,8 @@
 """The algorithms on replayed steps as settings of `off_policy.OffPolicyParts`: DQN, DDPG, TD3, SAC.
 
 An algorithm has groups of parameters, each with a loss and an optimiser state of its own; they step one after another.
-Real actions are in [-1, 1] for all networks; the world gets them times `action_scale`. All floats may be tracers.
+Real actions are in [-1, 1] for all networks and are mapped onto the world's box for the world, whose units densities
+have. All floats may be tracers.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlcore import advantages, losses, policies
+from rlcore import advantages, checks, losses, policies
 from rlcore.models import mlp
 from rlcore.training import replay
 from rlcore.training import state as state_lib
@@ -195,7 +196,8 @@ def _deterministic_networks(
 def _sac_networks(world: World, *, hidden, activation, critics, temperature, target_entropy, learned) -> Networks:
   actor = mlp.MLP(tuple(hidden), 2 * world.action_size, activation)
   critic_init, critic = _critics(world, hidden, activation, critics)
-  wanted_entropy = -float(world.action_size) if target_entropy is None else target_entropy
+  volume = policies.log_volume(policies.action_box(world)[1], world.action_size)
+  wanted_entropy = volume - float(world.action_size) if target_entropy is None else target_entropy
 
   def init(key):
     actor_key, critic_key = jax.random.split(key)
@@ -210,7 +212,8 @@ def _sac_networks(world: World, *, hidden, activation, critics, temperature, tar
   def drawn(group, observation, key):
     keys = jax.random.split(key, jax.tree.leaves(observation)[0].shape[0])
     one = lambda key, seen: policies.tanh_gaussian_sample(key, *output({"actor": group}, seen))
-    return jax.vmap(one)(keys, observation)
+    action, log_probs = jax.vmap(one)(keys, observation)
+    return action, log_probs - volume
 
   def critic_loss(group, params, targets, steps, key):
     action, log_probs = drawn(params["actor"], steps.next_observation, key)
@@ -270,9 +273,10 @@ def dqn(
   Reference: DQN, arXiv:1312.5602; Double DQN, arXiv:1509.06461; with a memory R2D2, Kapturowski et al., Recurrent
     Experience Replay in Distributed Reinforcement Learning (2019).
   """
-  if min(memory_size, burn_in) < 0 or min(length, n) < 1:
-    raise ValueError(f"memory_size={memory_size} and burn_in={burn_in} must be at least 0, length={length} and n={n} "
-                     "at least 1")
+  checks.whole(0, memory_size=memory_size, burn_in=burn_in)
+  checks.whole(1, length=length, n=n, target_period=target_period)
+  checks.between(0, 1, epsilon=epsilon)
+  checks.widths(hidden=hidden)
   shared = dict(random=linear_schedule(*epsilon, epsilon_steps), target_rate=target_rate, target_period=target_period)
   build = functools.partial(_q_networks, hidden=hidden, activation=activation, double=double)
   if not memory_size:
@@ -312,6 +316,9 @@ def td3(
 
   Reference: TD3, arXiv:1802.09477.
   """
+  checks.whole(1, critics=critics, policy_period=policy_period, n=n)
+  checks.at_least(0, action_noise=action_noise, target_noise=target_noise, noise_clip=noise_clip)
+  checks.widths(hidden=hidden)
   build = functools.partial(
       _deterministic_networks, hidden=hidden, activation=activation, critics=critics, action_noise=action_noise,
       target_noise=target_noise, noise_clip=noise_clip)
@@ -328,7 +335,8 @@ def sac(
   Args:
     critics: C, of which the lowest value counts.
     temperature: at the start, above 0.
-    target_entropy: in nats, of actions in [-1, 1]; None takes minus the length of the action.
+    target_entropy: in nats, of actions in the world's units; None takes minus the length of the action for actions in
+      [-1, 1], and what that becomes on the world's box.
     learned: whether the temperature is learned.
     n: steps of a target; the entropy of the steps in between is left out.
     uniform_steps: steps of the worlds with uniform actions at the start.
@@ -338,6 +346,9 @@ def sac(
 
   Reference: SAC, arXiv:1812.05905.
   """
+  checks.whole(1, critics=critics, n=n)
+  checks.above(0, temperature=temperature)
+  checks.widths(hidden=hidden)
   build = functools.partial(
       _sac_networks, hidden=hidden, activation=activation, critics=critics, temperature=temperature,
       target_entropy=target_entropy, learned=learned)

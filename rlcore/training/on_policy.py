@@ -20,7 +20,7 @@ from jax import flatten_util
 import jax.numpy as jnp
 import optax
 
-from rlcore import losses, stats
+from rlcore import checks, losses, stats
 from rlcore.training import on_policy_settings, streams
 from rlcore.training import state as state_lib
 from rlcore.training import stream_rewards
@@ -30,10 +30,18 @@ _WHITEN = ("minibatch", "batch", "none")
 _EVALUATION_KEY = 2**20  # the same held-out episodes at every evaluation
 
 
-def reaches_one(stream: Stream, returns: Array) -> Array:
-  """Tells of steps `[T, N]` whether the episode, should it end there, has succeeded: its return is 1 or more."""
-  del stream
-  return returns >= 1
+_MOST_HORIZONS = 8  # that an evaluation waits for the end of an episode
+
+
+def succeeded(parts, stream: Stream, returns: Array) -> Array | None:
+  """Tells of steps `[T, N]` whether the episode, should it end there, has succeeded; None where nothing says so.
+
+  It asks `success` of `OnPolicyParts` or `OffPolicyParts`, or else compares returns with the world's `success_return`.
+  """
+  if parts.success is not None:
+    return parts.success(stream, returns)
+  goal = parts.world.success_return
+  return None if goal is None else returns >= goal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +73,8 @@ class OnPolicyParts:
       there are to move: with PPO's of 64 hidden units it takes 5 % less time, and the learner a fifth less to compile.
       The same numbers for optimisers that treat each parameter alike, or all by their norm; not for those that look at
       layers (masks, LAMB, Muon), which is why it is off by default.
-    success: `(Stream of [T, N], returns [T, N]) -> [T, N] bool`, read where an episode ends.
+    success: `(Stream of [T, N], returns [T, N]) -> [T, N] bool`, read where an episode ends; None compares returns with
+      the world's `success_return`, and tells of no success where that is None too.
     describe: `(reward state, Stream of [T, N], paid [T, N], advantages [T, N]) -> metrics`, or None.
     test_instances: `(key) -> params of the world`, held out; None takes `instances`.
     eval_worlds: episodes of an evaluation.
@@ -93,7 +102,7 @@ class OnPolicyParts:
   minibatches: int = 1
   fresh_credit: bool = False
   flat_params: bool = False
-  success: Callable[[Stream, Array], Array] = reaches_one
+  success: Callable[[Stream, Array], Array] | None = None
   describe: Callable[[PyTree, Stream, Array, Array], Metrics] | None = None
   test_instances: Callable[[Array], PyTree] | None = None
   eval_worlds: int = 32
@@ -105,11 +114,11 @@ class OnPolicyParts:
       raise ValueError(f"whiten={self.whiten!r} is none of {', '.join(_WHITEN)}")
     if not (callable(getattr(self.reward, "init", None)) and callable(getattr(self.reward, "apply", None))):
       raise TypeError(f"reward={self.reward!r} is no StreamReward: training.stream_rewards makes them")
-    if isinstance(self.gamma, (int, float)) and not 0 <= self.gamma <= 1:
-      raise ValueError(f"gamma={self.gamma} is not in [0, 1]")
-    for name in ("num_worlds", "num_steps", "epochs", "minibatches"):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+    checks.between(0, 1, gamma=self.gamma)
+    checks.at_least(0, value_coef=self.value_coef, value_clip=self.value_clip)
+    checks.whole(1, num_worlds=self.num_worlds, num_steps=self.num_steps, epochs=self.epochs,
+                 minibatches=self.minibatches)
+    checks.whole(0, eval_worlds=self.eval_worlds, instance_pool=self.instance_pool)
     if self.rows % self.minibatches:
       kind = "worlds" if self.whole else "steps"
       raise ValueError(f"minibatches={self.minibatches} does not divide the {self.rows} {kind} of a rollout")
@@ -147,10 +156,12 @@ def init_state(parts: OnPolicyParts, key: Array) -> StreamState:
 
   Raises:
     TypeError: for a key that is none, or a world without the signature of `types.World`.
+    ValueError: for a policy whose actions are not those of the world.
   """
   streams.check_world(parts.world, parts.instances)
   param_key, reward_key, world_key, run_key = jax.random.split(streams.checked_key(key), 4)
   params = parts.policy.init(param_key)
+  streams.check_policy(parts.world, parts.policy, params, parts.instances)
   return StreamState(
       step=jnp.zeros((), jnp.int32), key=run_key, params=params,
       opt_state=parts.optimizer.init(parts.movable(params)[0]),
@@ -166,12 +177,13 @@ def no_ends() -> dict[str, Array]:
               episode_length=zero)
 
 
-def count_ends(ends: streams.Ends, success: Array, before: dict[str, Array]) -> tuple[dict[str, Array], Metrics]:
+def count_ends(
+    ends: streams.Ends, success: Array | None, before: dict[str, Array]) -> tuple[dict[str, Array], Metrics]:
   """Accounts for the episodes that ended in a rollout.
 
   Args:
     ends: `[T, N]`.
-    success: `[T, N]`, read where an episode ended.
+    success: `[T, N]`, read where an episode ended; None leaves successes out of the metrics.
     before: what was known: `steps`, `episodes` and `successes` so far, `mean_return` of all episodes, and `success`,
       `episode_return` and `episode_length` of the last update in which any ended.
 
@@ -181,6 +193,8 @@ def count_ends(ends: streams.Ends, success: Array, before: dict[str, Array]) -> 
     by `episodes`. `total_...` are over all training.
   """
   count = jnp.sum(ends.ended, dtype=jnp.int32)
+  told = success is not None
+  success = success if told else jnp.zeros(ends.ended.shape, bool)
   won = jnp.sum(ends.ended & (success > 0), dtype=jnp.int32)
   mean = lambda x: stats.masked_mean(x, ends.ended)
   now = dict(success=mean(success), episode_return=mean(ends.returns), episode_length=mean(ends.lengths))
@@ -195,7 +209,7 @@ def count_ends(ends: streams.Ends, success: Array, before: dict[str, Array]) -> 
   metrics = {name: after[name] for name in now} | dict(
       episodes=count, successes=won, total_steps=after["steps"], total_episodes=episodes,
       total_success=after["successes"] / jnp.maximum(episodes, 1), total_return=after["mean_return"])
-  return after, {name: x.astype(jnp.float32) for name, x in metrics.items()}
+  return after, {name: x.astype(jnp.float32) for name, x in metrics.items() if told or "success" not in name}
 
 
 def pay(reward: StreamReward, state: PyTree, stream: Stream) -> tuple[Array, PyTree]:
@@ -330,17 +344,36 @@ def _describe(parts: OnPolicyParts, reward_state: PyTree, stream: Stream, paid: 
 
 
 def evaluate(parts: OnPolicyParts, params: PyTree) -> Metrics:
-  """Plays one episode in each of `eval_worlds` worlds, on held-out instances that are the same every time."""
+  """Plays one episode in each of `eval_worlds` worlds, on held-out instances that are the same every time.
+
+  Episodes are played to their ends, also where they are longer than the world's horizon, up to 8 horizons. Where one
+  has not ended by then, or there is none, the means are NaN; `unfinished` is the share of those that have not.
+  """
+  instances, count = parts.test_instances or parts.instances, parts.eval_worlds
   start_key, play_key = jax.random.split(jax.random.key(_EVALUATION_KEY))
-  instances = parts.test_instances or parts.instances
-  worlds = streams.start(parts.world, parts.policy, instances, start_key, parts.eval_worlds)
-  _, stream, ends = streams.collect(
-      parts.world, parts.policy, instances, params, parts.constrain(worlds), play_key, num_steps=parts.world.horizon,
-      pool=min(parts.instance_pool, 1))
-  first = ends.ended & (jnp.cumsum(ends.ended, 0) == 1)
-  mean = lambda x: stats.masked_mean(x, first)
-  return {"success": mean(parts.success(stream, ends.returns)), "episode_return": mean(ends.returns),
-          "episode_length": mean(ends.lengths)}
+  worlds = streams.start(parts.world, parts.policy, instances, start_key, count)
+
+  def play(carry):
+    horizons, worlds, key, done, told = carry
+    worlds, stream, ends = streams.collect(
+        parts.world, parts.policy, instances, params, parts.constrain(worlds), key, num_steps=parts.world.horizon,
+        pool=min(parts.instance_pool, 1))
+    first = ends.ended & (jnp.cumsum(ends.ended, 0) == 1) & ~done
+    success = succeeded(parts, stream, ends.returns)
+    now = {"episode_return": ends.returns, "episode_length": ends.lengths, "success": success}
+    told = {name: x + stats.masked_sum(now[name], first, axis=0) for name, x in told.items()}
+    return horizons + 1, worlds, jax.random.fold_in(key, 1), done | jnp.any(first, 0), told
+
+  waits = lambda carry: (carry[0] < _MOST_HORIZONS) & ~jnp.all(carry[3])
+  told_of = parts.success is not None or parts.world.success_return is not None
+  names = ("episode_return", "episode_length") + ("success",) * told_of
+  zeros = {name: jnp.zeros(count, jnp.float32) for name in names}
+  if not count:
+    return {name: jnp.full((), jnp.nan) for name in names} | {"unfinished": jnp.zeros(())}
+  carry = jnp.zeros((), jnp.int32), worlds, play_key, jnp.zeros(count, bool), zeros
+  *_, done, told = jax.lax.while_loop(waits, play, carry)
+  means = {name: jnp.where(jnp.all(done), jnp.mean(x), jnp.nan) for name, x in told.items()}
+  return means | {"unfinished": 1 - jnp.mean(done.astype(jnp.float32))}
 
 
 def make_on_policy_experiment(parts: OnPolicyParts) -> Experiment:
@@ -357,7 +390,7 @@ def make_on_policy_experiment(parts: OnPolicyParts) -> Experiment:
     worlds, stream, ends = streams.collect(
         parts.world, parts.policy, parts.instances, state.params, parts.constrain(state.worlds), play_key,
         num_steps=parts.num_steps, gamma=parts.gamma, pool=parts.instance_pool)
-    known, counted = count_ends(ends, parts.success(stream, ends.returns), state.ends)
+    known, counted = count_ends(ends, succeeded(parts, stream, ends.returns), state.ends)
     state, metrics = learn(parts, state.replace(key=key), stream, state.worlds.memory, learn_key)
     return state.replace(worlds=worlds, ends=known), metrics | counted
 

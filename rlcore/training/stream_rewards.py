@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rlcore import exploration
+from rlcore import checks, exploration, stats
 from rlcore.reward_models import learner, novelty
 from rlcore.types import Array, PyTree, Stream, StreamReward
 
@@ -77,20 +77,24 @@ def episodic_count(keys: Keys, num_keys: int, *, kind: str = "isqrt") -> StreamR
   """Makes the bonus for what was rare in the episode.
 
   Args:
-    keys: `(Stream of []) -> []` int32 in [0, num_keys), of one step.
+    keys: `(Stream of []) -> []` int32 in [0, num_keys), of one step; any other key belongs to nobody and pays 0.
     num_keys: static, K.
     kind: static, of `exploration.count_bonus`.
 
   Returns:
     The reward; its state is the tables, `[N, K]` int32.
 
+  Raises:
+    ValueError: for a table without keys.
+
   Reference: A Study of Global and Episodic Bonuses, arXiv:2306.03236.
   """
   def step(counts, transition):
-    key = keys(transition)
-    counts = counts.at[key].add(1)
-    return exploration.count_bonus(counts[key][None], kind=kind)[0], counts
+    key = jnp.asarray(keys(transition))
+    counts = counts.at[jnp.where(key < 0, num_keys, key)].add(1, mode="drop")  # a negative one would wrap around
+    return exploration.count_bonus(stats.lookup(counts, key)[None], kind=kind)[0], counts
 
+  checks.whole(1, num_keys=num_keys)
   return per_step(lambda: jnp.zeros(num_keys, jnp.int32), step)
 
 
@@ -103,12 +107,27 @@ def episodic_elliptical(features: Keys, size: int, *, ridge: Array | float = 0.1
     ridge: above 0.
 
   Returns:
-    The reward; its state is a root of the inverse covariance of each stream, `[N, D, D]`.
+    The reward; its state are two factors of a root of the inverse covariance of each stream, `[N, D, D]` each; they
+    are joined once a rollout, see `exploration.elliptical_pair_update`.
 
   Reference: E3B, arXiv:2210.05805.
   """
-  return per_step(lambda: jnp.eye(size) / jnp.sqrt(jnp.asarray(ridge, jnp.float32)),
-                  lambda root, transition: exploration.elliptical_root_update(root, features(transition)))
+  checks.whole(1, size=size)
+  checks.above(0, ridge=ridge)
+  eye = jnp.eye(size, dtype=jnp.float32)
+
+  def step(roots, transition):
+    root, since = roots
+    bonus, since = exploration.elliptical_pair_update(root, since, features(transition))
+    return bonus, (root, since)
+
+  each = per_step(lambda: (eye / jnp.sqrt(jnp.asarray(ridge, jnp.float32)), eye), step)
+
+  def apply(state, stream):
+    bonus, (root, since) = each.apply(state, stream)
+    return bonus, (jax.vmap(exploration.elliptical_join)(root, since), jnp.broadcast_to(eye, since.shape))
+
+  return StreamReward(each.init, apply)
 
 
 def global_count(keys: Keys, num_keys: int, *, kind: str = "isqrt") -> StreamReward:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlcore import checks
 from rlcore.types import Array, PyTree, Scores, Stream, StreamPolicy, World
 
 Instances = Callable[[Array], PyTree]
@@ -65,9 +66,15 @@ def check_world(world: World, instances: Instances):
   """Traces one reset and one step.
 
   Raises:
-    TypeError: if the world does not have the signature of `rlcore.types.World`.
+    TypeError: if the world does not have the signature of `rlcore.types.World`, or a step changes the kind of its
+      state.
+    ValueError: for a world without actions, or without a step.
   """
   key = jax.random.key(0)
+  checks.whole(1, horizon=world.horizon)
+  if not (world.num_actions >= 1) ^ (world.action_size >= 1):
+    raise ValueError(f"the world has num_actions={world.num_actions} and action_size={world.action_size}: one of them "
+                     "says how it is acted on, the other is 0")
   instance = jax.eval_shape(instances, key)
   first = _traced("reset(key, params)", "(observation, state)", 2, world.reset, key, instance)
   action = jnp.zeros(world.action_size) if world.action_size else jnp.zeros((), jnp.int32)
@@ -77,10 +84,31 @@ def check_world(world: World, instances: Instances):
   for name, told in zip(("reward", "terminated", "truncated"), after[2:5]):
     if shapes(told) != ():
       raise TypeError(f"step of the world gives {name} of shape {shapes(told)}; it must be a scalar")
+  kinds = lambda tree: jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree)
+  before, behind = kinds(first[1]), kinds(after[1])
+  if before != behind:
+    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(behind))
+    told = next((f": {a} becomes {b}" for a, b in pairs if a != b), "")
+    raise TypeError(f"a step of the world must keep the kind of its state as reset gives it{told}")
   wanted = world.observation_shape or (world.observation_size,)
   for name, seen in (("reset", first[0]), ("step", after[0])):
     if shapes(seen) != wanted:
       raise TypeError(f"{name} of the world gives observations of shape {shapes(seen)}, but it promises {wanted}")
+
+
+def check_policy(world: World, policy: StreamPolicy, params: PyTree, instances: Instances):
+  """Sees to it that a policy that draws from logits, or from a Gaussian, has as many actions as its world.
+
+  Raises:
+    ValueError: if it has another number.
+  """
+  key = jax.random.key(0)
+  observation = jax.eval_shape(lambda: world.reset(key, instances(key))[0])
+  distribution = jax.eval_shape(policy.step, params, policy.memory, observation)[0]
+  wanted = world.action_size or world.num_actions
+  for leaf in jax.tree.leaves(distribution):
+    if len(leaf.shape) == 1 and leaf.shape[0] != wanted:
+      raise ValueError(f"the policy has {leaf.shape[0]} actions, its world {wanted}")
 
 
 def _traced(call, promise, count, function, *arguments):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from rlcore import types
-from rlcore.advantages import groups
+from rlcore.advantages import groups, trees
+from tests.tolerance import close
 
 CENTERS = ("mean", "leave_one_out", "median", "none")
 SCALES = ("std", "mad", "mean_abs", "none")
@@ -75,7 +76,7 @@ def test_every_setting_is_its_definition(center, scale, case, ddof):
 def test_a_common_offset_does_not_blur_the_comparison(offset):
   rewards = jnp.array([0.0, 1.0, 4.0, 1.0], jnp.float32) + offset
   want = oracle([0, 1, 4, 1], np.ones(4), "mean", "std", 1, 1e-6)
-  np.testing.assert_allclose(groups.group_advantage(rewards), want, rtol=1e-5)
+  close(groups.group_advantage(rewards), want, rtol=1e-5)
 
 
 @pytest.mark.parametrize("value", [0.7, 0.1, 1 / 3, 1e-30, 3e7])
@@ -141,3 +142,13 @@ def test_the_estimator_sums_token_rewards_onto_the_outcome():
     want = oracle(total, np.ones(4), "leave_one_out", "none", 1, 0)[:, None] * mask
     got = groups.group_relative(rewards, batch, center="leave_one_out", scale="none")
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", [
+    groups.group_advantage,
+    lambda rewards: trees.tempo_advantage(np.arange(4)[:, None], rewards, np.ones((4, 1)), td_coef=0.0)[:, 0]])
+def test_rewards_of_any_size_have_the_same_advantages(estimator):
+  rewards = np.float32([0, 1, 1, 3])
+  want = (rewards - 1.25) / rewards.std(ddof=1)
+  for size in (1e3, 1e20, 1e37):
+    np.testing.assert_allclose(estimator(np.float32(size) * rewards), want, rtol=1e-5)

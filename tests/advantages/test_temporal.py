@@ -10,7 +10,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 import pytest
 
-from rlcore.advantages import recurrence, temporal
+from rlcore import stats
+from rlcore.advantages import groups, recurrence, temporal
 
 LENGTHS = (1, 5, 8, 19)
 
@@ -317,3 +318,21 @@ def test_the_derivative_has_a_derivative():
   value = lambda gamma: temporal.reward_to_go(rewards, None, gamma)[0]
   np.testing.assert_allclose(jax.grad(jax.grad(value))(0.5), 2 * 4.0, rtol=1e-6)
   np.testing.assert_allclose(jax.vmap(jax.hessian(value))(jnp.array([0.1, 0.9])), [8, 8], rtol=1e-6)
+
+
+def test_both_recipes_of_reinforce_pp():
+  """Paper and verl whiten tokens, so that a long response weighs more; over responses each counts once."""
+  mask = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]])
+  outcome, penalty = np.array([1.0, 0.0, 2.0]), 0.1 * np.arange(12.0).reshape(3, 4)
+  last = np.array([3, 0, 1])
+  token_rewards = -penalty * mask
+  token_rewards[np.arange(3), last] += outcome
+  returns = np.array([[np.sum(token_rewards[i, t:]) * mask[i, t] for t in range(4)] for i in range(3)])
+  counted = returns[mask > 0]
+  want = (returns - counted.mean()) / np.sqrt(counted.var() + 1e-8) * mask
+  whitened = stats.whiten(jax.vmap(temporal.reinforce_pp_returns)(token_rewards, mask), mask)
+  np.testing.assert_allclose(whitened, want, rtol=1e-5, atol=1e-6)
+  alone = jax.vmap(lambda r: groups.group_advantage(r[None], axis_name="batch", ddof=0, eps=0.0)[0],
+                   axis_name="batch")(jnp.asarray(outcome))
+  np.testing.assert_allclose(alone, (outcome - 1) / outcome.std(), rtol=1e-5)
+  assert np.abs(whitened[:, 0] - alone).max() > 0.1

@@ -51,7 +51,7 @@ def _chat(server, ask=asking.ask_about_caption, **settings):
 
 def test_the_newest_come_first_each_once_and_the_oldest_give_way():
   gate = _Gate()
-  with assistants.AsyncAnnotator(gate, batch_size=2, capacity=4) as annotator:
+  with assistants.AsyncAnnotator(gate, batch_size=2, capacity=4, labels=range(10)) as annotator:
     annotator.submit("0")
     _until(lambda: gate.batches)  # it is busy with the first one while the others arrive
     annotator.submit("123")
@@ -213,3 +213,16 @@ def test_a_message_cannot_close_its_tag():
     ("<best>2</best> or rather <best>None</best>", 2), ("<best>none</best> no: <best>1</best>", 0)])
 def test_preferences(text, want):
   assert prompts.parse_preference(text) == want
+
+
+@pytest.mark.parametrize("label", ["yes", 0.7, 7, -1, 2, float("nan"), [1], np.ones(2), object()])
+def test_a_label_that_there_is_not_counts_as_failed(label):
+  """Beside labels in other clothes, which are labels."""
+  said = {"bad": label, "one": 1.0, "wide": np.int64(0), "true": True, "array": np.array(1)}
+  with assistants.AsyncAnnotator(lambda items: [said[x] for x in items], labels=(0, 1)) as annotator:
+    annotator.submit(list(said))
+    _until(lambda: annotator.totals["failed"] + annotator.totals["annotated"] == len(said))
+    assert dict(annotator.collect()) == {"one": 1, "wide": 0, "true": 1, "array": 1}
+    assert annotator.totals["failed"] == 1 and "is none of the labels 0, 1" in annotator.problem
+    annotator.submit(["bad"])  # it may be asked again
+    assert annotator.totals["submitted"] == len(said) + 1

@@ -140,6 +140,16 @@ ROWS = [
         low_precision=(0, 1), degenerate=(
             ((2 * np.eye(2), np.zeros(2)), (0, 2 * np.eye(2))),
             ((2 * np.eye(2), np.array([1, 0.0])), (4, [[2 / 5**0.5, 0], [0, 2]])))),
+    Row("elliptical_pair_update", exploration.elliptical_pair_update,
+        lambda rng: (np.eye(_D, dtype=np.float32), *_square(rng)), stopped=(0, 1, 2), low_precision=(0, 1, 2),
+        degenerate=(
+            ((2 * np.eye(2), np.eye(2), np.zeros(2)), (0, np.eye(2))),
+            ((2 * np.eye(2), np.eye(2), np.array([1, 0.0])), (4, [[1 / 5**0.5, 0], [0, 1]])))),
+    Row("elliptical_join", exploration.elliptical_join,
+        lambda rng: (np.eye(_D, dtype=np.float32), np.float32(0.3 * rng.normal(size=(_D, _D)))), stopped=(0, 1),
+        low_precision=(0, 1), degenerate=(
+            ((2 * np.eye(2), np.eye(2)), (2 * np.eye(2),)),
+            ((2 * np.eye(2), np.diag([0.1, 1])), lambda out: np.allclose(np.abs(out), [[0.2, 0], [0, 2]])))),
     Row("elliptical_bonus", exploration.elliptical_bonus, _features, stopped=(0, 2), degenerate=(
         ((_NAN3, np.zeros(3), 0.1), _ZERO), ((np.ones((3, 2)), np.array([1, 0, 1]), 0.5), ([4, 0, 0.8],)),
         ((np.zeros((3, 2)), np.ones(3), 0.1), _ZERO)), **_STEPS),

@@ -83,6 +83,14 @@ ROWS = [
     Row("whiten[shift_mean=False,power=0.5]", stats.whiten, kwargs=dict(shift_mean=False, power=0.5), stopped=(0,),
         split_out=("split",), degenerate=((_EMPTY, _zeros), (_TIED, (0.7 * _SEVEN,)), (_ONE, (2.5 * _ONE[1],))),
         **_EQUIVARIANT),
+    Row("lookup", stats.lookup, lambda rng: (rng.normal(size=6).astype(np.float32), rng.integers(-2, 8, 9)), grads=(0,),
+        group=(1,), order="equivariant", degenerate=(
+            ((np.arange(1, 7, dtype=np.float32), np.arange(-2, 7)), ([0, 0, 1, 2, 3, 4, 5, 6, 0],)),
+            ((np.zeros(0, np.float32), np.arange(9)), _zeros))),
+    Row("euclidean_norm", stats.euclidean_norm, lambda rng: (rng.normal(size=7).astype(np.float32),), grads=(0,),
+        group=(0,), order="invariant", low_precision=(0,), degenerate=(
+            ((np.zeros(7, np.float32),), (0.0,)), ((np.eye(7, dtype=np.float32)[0] * 3e38,), (np.float32(3e38),)),
+            ((np.full(7, 1e-30, np.float32),), lambda out: abs(out / 7**0.5 / 1e-30 - 1) < 1e-6))),
     Row("running_stats_init",
         lambda like: {k: stats.running_stats_init()[k] + 0 * like for k in ("count", "mean", "m2")},
         lambda rng: (np.float32(1),)),

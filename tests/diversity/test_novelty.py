@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rlcore import diversity
+from tests.tolerance import close
 
 D, G, L, M, N, P = 2, 5, 40, 6, 7, 2
 REFERENCES = np.float32([[0, 0], [1, 0], [0, 2], [3, 4]])
@@ -43,7 +44,7 @@ def test_novelty(seed):
   point, k = rng.integers(-2, 3, D).astype(np.float32), int(rng.integers(1, 4))
   gaps = sorted(np.linalg.norm(np.float64(r) - point) for r, m in zip(reference, mask) if m)
   want = np.mean(gaps[1:k + 1]) if len(gaps) > 1 else 0
-  np.testing.assert_allclose(novelty(point, reference, mask, k=k), want, rtol=1e-6)
+  close(novelty(point, reference, mask, k=k), want, rtol=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
@@ -89,7 +90,7 @@ def test_initial_step_size(seed):
   genome = rng.integers(-2, 3, D).astype(np.float32)
   gaps = [np.linalg.norm(np.float64(o) - genome) for o, m in zip(others, mask) if m]
   want = min(gaps) / 3 if gaps and min(gaps) > 0 else 0.3
-  np.testing.assert_allclose(step_size(genome, others, mask, 0.3), want, rtol=1e-6)
+  close(step_size(genome, others, mask, 0.3), want, rtol=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
@@ -120,7 +121,7 @@ def test_coverage(seed):
   low, high = np.float64([-1, -2]), np.float64([2, 1.5])
   place = lambda p: tuple(int(c) for c in np.clip(np.floor((p - low) / (high - low) * 3), 0, 2))
   want = len({place(np.float64(p)) for p, m in zip(x, mask) if m}) / 9
-  np.testing.assert_allclose(coverage(x, mask, low, high, bins=3), want, rtol=1e-6)
+  close(coverage(x, mask, low, high, bins=3), want, rtol=1e-6)
 
 
 @settings(max_examples=40, deadline=None)
@@ -140,7 +141,7 @@ def test_path_signature(seed, count):
 
 def test_surprise():
   a, b = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
-  np.testing.assert_allclose(diversity.surprise(a, b), np.mean((np.float64(a) - b)**2), rtol=1e-6)
+  close(diversity.surprise(a, b), np.mean((np.float64(a) - b)**2), rtol=1e-6)
 
 
 def test_worked_example():

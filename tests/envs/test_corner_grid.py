@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlcore.envs import corner_grid
+from tests.tolerance import close
 
 _jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles faster
 _HORIZON, _WALKS = 12, 400
@@ -39,10 +40,10 @@ def test_starts_and_steps():
       assert info["state"][i, t] == here
       place = tuple(min(max(x + d, 0), 7) for x, d in zip(place, _MOVES[action]))
       won = place == goal
-      np.testing.assert_allclose(reward[i, t], won - 0.05, rtol=1e-6)
+      close(reward[i, t], won - 0.05, rtol=1e-6)
       np.testing.assert_allclose(seen[i, t] * 7, [*place, *goal], atol=1e-5)
       assert terminated[i, t] == won and truncated[i, t] == (t == _HORIZON - 1 and not won)
-      np.testing.assert_allclose(tables.rewards[here, action], reward[i, t], rtol=1e-6)
+      close(tables.rewards[here, action], reward[i, t], rtol=1e-6)
       after = begin.goal[i] * 64 + place[0] * 8 + place[1]
       assert tables.transition[here, action, after] == 1 and tables.terminal[after] == won
       if won:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rlcore.envs import corridors, grids, random_maze
+from tests.tolerance import close
 
 _jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiles faster
 
@@ -88,12 +89,12 @@ def test_walks_are_those_of_a_loop(kind, mazes):
   won = 0
   for n, row in enumerate(actions):
     place = tuple(task.start)
-    np.testing.assert_allclose(first[n], seen_by(task, place, -1, distance), rtol=1e-6)
+    close(first[n], seen_by(task, place, -1, distance), rtol=1e-6)
     for t, action in enumerate(row):
       after = tuple(int(x + d) for x, d in zip(place, grids.MOVES[action]))
       if all(0 <= x < size for x, size in zip(after, task.walls.shape)) and not task.walls[after]:
         place = after
-      np.testing.assert_allclose(observations[n, t], seen_by(task, place, action, distance), rtol=1e-6)
+      close(observations[n, t], seen_by(task, place, action, distance), rtol=1e-6)
       assert info["cell"][n, t] == place[0] * task.walls.shape[1] + place[1]
       at_goal = place == tuple(task.goal)
       won += at_goal

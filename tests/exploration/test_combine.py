@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rlcore import exploration, stats
+from tests.tolerance import close
 
 _T = 7
 _few = settings(max_examples=25, deadline=None)
@@ -19,7 +20,7 @@ def test_novelty_is_a_norm(rng):
   prediction, target = rng.normal(size=(2, 5)).astype(np.float32)
   away = prediction.astype(np.float64) - target
   value, gradient = jax.value_and_grad(exploration.rnd_novelty)(prediction, target)
-  np.testing.assert_allclose(value, np.linalg.norm(away), rtol=1e-6)
+  close(value, np.linalg.norm(away), rtol=1e-6)
   np.testing.assert_allclose(gradient, away / np.linalg.norm(away), rtol=1e-5, atol=1e-6)
 
 
@@ -63,7 +64,7 @@ def test_scaled_and_added(rng):
   extrinsic, bonus = rng.normal(size=(2, _T)).astype(np.float32)
   std, coef, clip = rng.choice([0, 0.3, -1]), rng.choice([0, 1, -0.7]), rng.choice([-1, 0, 0.5])
   scaled = bonus.astype(np.float64) / (std if std > 0 else 1)
-  np.testing.assert_allclose(exploration.scale_bonus(bonus, std), scaled, rtol=1e-6)
+  close(exploration.scale_bonus(bonus, std), scaled, rtol=1e-6)
   total = extrinsic + coef * scaled
   want = np.clip(total, -clip, clip) if clip > 0 else total
   np.testing.assert_allclose(exploration.augmented_reward(extrinsic, scaled, coef, clip), want, rtol=1e-4, atol=1e-6)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rlcore import exploration
+from tests.tolerance import close
 
 _T, _D = 9, 4
 _seeds = st.integers(0, 2**31).map(np.random.default_rng)
@@ -46,6 +47,37 @@ def test_a_thousand_steps_in_256_dimensions_do_not_drift(make):
   np.testing.assert_allclose(got, oracle(features, np.ones(1000), np.float32(0.1)), rtol=3e-4)
 
 
+@pytest.mark.parametrize("length", [1.0, 100.0])
+def test_a_hundred_thousand_repeats_of_one_long_feature_do_not_drift(length):
+  """The exact bonus of the n-th repeat is |f|^2 / (ridge + (n - 1) |f|^2); a million stay within .3 % (run by hand)."""
+  direction = np.random.default_rng(3).normal(size=4)
+  feature = (length * direction / np.linalg.norm(direction)).astype(np.float32)
+  square = np.sum(np.float64(feature)**2)
+  got = bonuses(np.broadcast_to(feature, (100_000, 4)), np.ones(100_000), 0.1)
+  np.testing.assert_allclose(got, square / (np.float32(0.1) + square * np.arange(100_000)), rtol=2e-3)
+
+
+@pytest.mark.parametrize("size", [1e-3, 0.3, 30.0])
+def test_a_join_keeps_the_inverse_and_the_triangle(size):
+  rng = np.random.default_rng(5)
+  root, since = np.triu(rng.normal(size=(4, 4))), np.eye(4, dtype=np.float32)
+  for feature in size * rng.normal(size=(9, 4)):
+    _, since = exploration.elliptical_pair_update(root, since, feature)
+  joined = np.float64(exploration.elliptical_join(root, since))
+  factor = np.float32(root).astype(np.float64) @ np.float64(since)
+  close(joined @ joined.T, factor @ factor.T, rtol=1e-5)
+  np.testing.assert_allclose(np.tril(joined, -1), 0, atol=1e-6)
+  assert np.isnan(exploration.elliptical_join(root, np.nan * since)).any()
+
+
+def test_the_directions_beside_a_long_feature_keep_their_bonus():
+  rng = np.random.default_rng(4)
+  features = np.repeat(30 * rng.normal(size=(1, 4)), 3000, 0)
+  features[2500::7] = rng.normal(size=(72, 4))
+  got = bonuses(features.astype(np.float32), np.ones(3000), 0.1)
+  np.testing.assert_allclose(got, oracle(features.astype(np.float32), np.ones(3000), np.float32(0.1)), rtol=3e-3)
+
+
 @settings(max_examples=25, deadline=None)
 @given(_seeds)
 def test_one_update_is_that_of_the_inverse(rng):
@@ -55,12 +87,12 @@ def test_one_update_is_that_of_the_inverse(rng):
   feature = rng.normal(size=_D).astype(np.float32)
   bonus, new = exploration.elliptical_inverse_update(inverse, feature)
   f, exact = feature.astype(np.float64), inverse.astype(np.float64)
-  np.testing.assert_allclose(bonus, f @ exact @ f, rtol=1e-5)
+  close(bonus, f @ exact @ f, np.abs(f) @ np.abs(exact) @ np.abs(f))
   np.testing.assert_allclose(new, np.linalg.inv(np.linalg.inv(exact) + np.outer(f, f)), rtol=1e-3, atol=1e-4)
   np.testing.assert_array_equal(new, new.T)
   root = np.linalg.cholesky(exact)
   bonus, root = exploration.elliptical_root_update(root, feature)
-  np.testing.assert_allclose(bonus, f @ exact @ f, rtol=1e-5)
+  close(bonus, f @ exact @ f, np.abs(f) @ np.abs(exact) @ np.abs(f))
   np.testing.assert_allclose(root @ root.T, new, rtol=1e-3, atol=1e-4)
 
 
@@ -77,7 +109,7 @@ def test_an_inverse_that_is_updated_many_times_stays_symmetric_and_right():
 def test_of_one_hot_features_it_is_a_count():
   keys = np.array([2, 0, 2, 2, 1, 0])
   counts = exploration.episodic_count(keys, np.ones(6))
-  np.testing.assert_allclose(bonuses(np.eye(3)[keys], np.ones(6), 0.1), 1 / (0.1 + counts - 1), rtol=1e-5)
+  close(bonuses(np.eye(3)[keys], np.ones(6), 0.1), 1 / (0.1 + counts - 1), rtol=1e-5)
 
 
 def test_worked_example():

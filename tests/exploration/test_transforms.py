@@ -8,6 +8,7 @@ import pytest
 
 from rlcore import exploration, reward_models, rewards
 from rlcore.types import Rewards, Trajectory
+from tests.tolerance import close
 
 G, T, K = 3, 5, 4
 keys = lambda episode: episode.action
@@ -35,7 +36,7 @@ def test_global_counts_go_on_from_batch_to_batch_in_the_order_of_time():
           seen[batch.action[g, t]] += 1
           want[g, t] = seen[batch.action[g, t]] ** -0.5
     paid, state = source.apply(given, batch, state)
-    np.testing.assert_allclose(paid.process, want, rtol=1e-6)
+    close(paid.process, want, rtol=1e-6)
     np.testing.assert_array_equal(paid.outcome, 0)
   np.testing.assert_array_equal(state, seen)
 
@@ -67,7 +68,7 @@ def test_the_product_scaled_and_added_to_the_reward_of_the_task():
         earlier = sum(int(batch.action[g, s]) == key for s in range(t))
         want[g, t] = seen[key] ** -0.5 / (0.1 + earlier)
   want = 0.1 * want / np.std(want[mask > 0])
-  np.testing.assert_allclose(paid.process, want, rtol=1e-4)
+  close(paid.process, want, rtol=1e-4)
   np.testing.assert_array_equal(paid.outcome, given.outcome)
 
 
@@ -120,7 +121,7 @@ def test_novelty_pays_before_it_learns():
       want[g, t] = max(novelty[t + 1] - 0.5 * novelty[t], 0)
       gradient += np.outer(seen[t + 1], away[t + 1] / novelty[t + 1] * (1 - said[t + 1] ** 2)) / mask.sum()
   np.testing.assert_allclose(paid.process, want, rtol=1e-4, atol=1e-5)
-  np.testing.assert_allclose(state.predictor.params, params - 0.1 * gradient, rtol=1e-4)
+  close(state.predictor.params, params - 0.1 * gradient, rtol=1e-4)
   np.testing.assert_array_equal(state.target, start.target)
 
 

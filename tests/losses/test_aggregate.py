@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from rlcore import losses
+from tests.tolerance import close
 
 SHAPE = (8, 6)
 MODES = (
@@ -75,7 +76,7 @@ def test_pieces_of_a_batch_add_up(how):
   naive = jax.vmap(lambda v, m: losses.aggregate(v, m, **how))(values.reshape(4, 2, -1), mask.reshape(4, 2, -1)).mean()
   for cuts in ([4], [2, 4, 6], [1, 7]):
     cut = jax.jit(jax.value_and_grad(lambda v, cuts=cuts: pieces(v, cuts)))(values)
-    np.testing.assert_allclose(cut[0], whole[0], rtol=1e-5)
+    close(cut[0], whole[0], rtol=1e-5)
     np.testing.assert_allclose(cut[1], whole[1], rtol=1e-5, atol=1e-7)
   if how["mode"] == "token":
     assert abs(naive - whole[0]) > 0.01  # which is why the weights exist
@@ -98,7 +99,7 @@ def test_gradient_over_devices_is_that_of_the_whole_batch(how):
     return value, jax.lax.pmean(grad, "d")
   got = jax.pmap(local, "d", in_axes=(None, 0, 0))(scale, cut(values), cut(mask))
   for x, y in zip(got, want):
-    np.testing.assert_allclose(x, np.full(8, y), rtol=1e-5)
+    close(x, np.full(8, y), rtol=1e-5)
   # shard_map: the replicated parameter is known to be one, so its gradient is summed already.
   mesh = Mesh(np.array(jax.devices()[:8]), ("d",))
   spec = PartitionSpec("d")
@@ -106,7 +107,7 @@ def test_gradient_over_devices_is_that_of_the_whole_batch(how):
       lambda *args: jax.value_and_grad(loss)(*args, "d"), mesh=mesh, in_specs=(PartitionSpec(), spec, spec),
       out_specs=PartitionSpec())
   for x, y in zip(jax.jit(sharded)(scale, values, mask), want):
-    np.testing.assert_allclose(x, y, rtol=1e-5)
+    close(x, y, rtol=1e-5)
 
 
 def test_an_empty_sequence_counts_unless_told_otherwise():
@@ -123,7 +124,7 @@ def test_padding_never_matters_but_for_its_width_in_the_constant_mode(how):
   wide = jnp.pad(values, ((0, 0), (0, 3)), constant_values=jnp.nan), jnp.pad(mask, ((0, 0), (0, 3)))
   ratio = losses.aggregate(*wide, **how) / losses.aggregate(values, mask, **how)
   unbound = how["mode"] == "constant" and "length" not in how
-  np.testing.assert_allclose(ratio, 6 / 9 if unbound else 1, rtol=1e-6)
+  close(ratio, 6 / 9 if unbound else 1, rtol=1e-6)
 
 
 def test_an_unknown_mode_is_named():
@@ -131,3 +132,10 @@ def test_an_unknown_mode_is_named():
              lambda **kw: losses.aggregation_weight(jnp.ones((2, 2)), **kw)):
     with pytest.raises(ValueError, match="mode='mean' is none of"):
       fn(mode="mean")
+
+
+@pytest.mark.parametrize("length", [0, -3.0, float("nan")])
+def test_a_divisor_that_is_no_length_is_refused(length):
+  with pytest.raises(ValueError, match=f"length={length} must be above 0"):
+    losses.aggregate(np.ones((2, 3)), np.ones((2, 3)), mode="constant", length=length)
+  assert losses.aggregate(np.ones((2, 3)), np.ones((2, 3)), mode="token", length=length) == 1  # not read

@@ -1,12 +1,13 @@
 """ASAF, its windows and the loss of predictable teams against loops in float64, and the thesis' worked example."""
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rlcore import losses, segments
+from tests.tolerance import close
 
 _few = settings(max_examples=12, deadline=None)
 _seeds = st.integers(0, 2**32 - 1)
@@ -61,7 +62,7 @@ def test_only_the_new_policy_has_a_gradient_and_nothing_overflows():
     value, slope = jax.value_and_grad(lambda x: sum(losses.asaf_log_discriminator(x, jnp.full(3, old), jnp.ones(3))))(
         jnp.full(3, new))
     assert np.isfinite(value) and np.isfinite(slope).all()
-  np.testing.assert_allclose(
+  close(
       losses.asaf_log_discriminator(np.full(2, np.nan), np.full(2, np.nan), np.zeros(2)), np.log(0.5) * np.ones(2),
       rtol=1e-6)
 
@@ -86,6 +87,7 @@ def test_at_its_optimum_the_policy_is_the_expert():
 
 @_few
 @given(_seeds)
+@example(184006660)  # the mean of the chosen is a ten-thousandth of its terms
 def test_cloning_and_the_discriminator_of_gail(seed):
   rng = np.random.default_rng(seed)
   (expert, learner), masks = rng.normal(size=(2, 6)), rng.random((2, 6)) < 0.6
@@ -95,9 +97,9 @@ def test_cloning_and_the_discriminator_of_gail(seed):
   told = [-np.log(sure(x)) for x, keep in zip(expert, masks[0]) if keep]
   missed = [-np.log(1 - sure(x)) for x, keep in zip(learner, masks[1]) if keep]
   mean = lambda x: sum(x) / max(len(x), 1)
-  np.testing.assert_allclose(losses.behaviour_cloning_loss(shown, masks[0]), mean(clone), rtol=1e-5)
+  close(losses.behaviour_cloning_loss(shown, masks[0]), mean(clone), *clone)
   got, slopes = _GAIL(shown, masks[0], made, masks[1])
-  np.testing.assert_allclose(got, mean(told) + mean(missed), rtol=1e-5)
+  close(got, mean(told) + mean(missed), *told, *missed)
   for slope, x, mask, wrong in zip(slopes, (expert, learner), masks, (-1, 1)):  # wrong by 1 - D, and by D
     want = [wrong * sure(wrong * x[i]) * mask[i] / max(mask.sum(), 1) for i in range(6)]
     np.testing.assert_allclose(slope, want, rtol=1e-5, atol=1e-7)
@@ -153,7 +155,7 @@ def test_predictable_teams(seed):
       total, count = total + error**2, count + 1
       guesses[t, i, j, a], acts[t, j, a] = 2 * error, acts[t, j, a] - 2 * error
   got, slopes = _TEAM(*map(jnp.asarray, (predicted, actual)), mask)
-  np.testing.assert_allclose(got, total / max(count, 1), rtol=1e-5)
+  close(got, total / max(count, 1))  # squares only: nothing cancels
   np.testing.assert_allclose(slopes[0], guesses / max(count, 1), rtol=1e-4, atol=1e-6)
   np.testing.assert_allclose(slopes[1], acts / max(count, 1), rtol=1e-4, atol=1e-6)
 

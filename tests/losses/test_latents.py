@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rlcore import advantages, losses, segments
+from tests.tolerance import close
 
 _few = settings(max_examples=12, deadline=None)
 _seeds = st.integers(0, 2**32 - 1)
@@ -32,8 +33,7 @@ def test_gaussian_kl(seed, scale):
   mean, log_var, prior_mean, prior_log_var = np.random.default_rng(seed).normal(size=(4, 3)).astype(np.float32)
   np.testing.assert_allclose(_KL(scale * mean, scale * log_var), _kl(scale * mean, scale * log_var), rtol=1e-4,
                              atol=1e-8)  # a small one is the difference of large numbers
-  np.testing.assert_allclose(_KL(mean, log_var, prior_mean, prior_log_var),
-                             _kl(mean, log_var, prior_mean, prior_log_var), rtol=1e-4)
+  close(_KL(mean, log_var, prior_mean, prior_log_var), _kl(mean, log_var, prior_mean, prior_log_var), rtol=1e-4)
 
 
 @_few
@@ -48,7 +48,7 @@ def test_discovery(seed, density):
   for gated, beta, factor in ((False, gate, np.ones(_T)), (True, gate, gate), (True, gates, gates.mean(1))):
     terms = [0.3 * factor[t] * _kl(mean[t], log_var[t]) - np.float64(log_probs[t]) for t in range(_T) if mask[t]]
     got = _DISCOVER[gated](*map(junk, (log_probs, mean, log_var, beta)), mask)
-    np.testing.assert_allclose(got, np.mean(terms) if terms else 0, rtol=1e-5)
+    close(got, np.mean(terms) if terms else 0, *terms)
 
 
 def _choice_loss(new, old, adv, chosen, clip):
@@ -102,7 +102,7 @@ def test_f1_of_switches(tolerance, seed):
   precision = np.mean(hit(switches, boundaries)) if len(switches) else 0
   recall = np.mean(hit(boundaries, switches)) if len(boundaries) else 0
   want = 2 * precision * recall / (precision + recall) if precision + recall else 0
-  np.testing.assert_allclose(_F1(switch, boundary, mask, tolerance), want, rtol=1e-6)
+  close(_F1(switch, boundary, mask, tolerance), want, rtol=1e-6)
 
 
 def test_worked_example():

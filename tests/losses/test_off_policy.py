@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from rlcore import losses
+from tests.tolerance import close
 
 T, A, C, TEMPERATURE, WANTED = 7, 3, 2, 0.3, -1.5
 
@@ -33,12 +34,12 @@ def test_targets(steps):
   s = steps
   ends = s["rewards"], s["discounts"], s["mask"]
   double = losses.double_q_target(ends[0], s["choosing"], s["q"], *ends[1:])
-  np.testing.assert_allclose(double, _loop(s, lambda t: s["q"][t][np.argmax(s["choosing"][t])]), rtol=1e-5)
+  close(double, _loop(s, lambda t: s["q"][t][np.argmax(s["choosing"][t])]), rtol=1e-5)
   cautious = losses.td3_target(ends[0], s["critics"], *ends[1:])
-  np.testing.assert_allclose(cautious, _loop(s, lambda t: min(s["critics"][t])), rtol=1e-5)
+  close(cautious, _loop(s, lambda t: min(s["critics"][t])), rtol=1e-5)
   soft = losses.sac_target(ends[0], s["critics"], s["log_probs"], TEMPERATURE, *ends[1:])
   want = _loop(s, lambda t: min(s["critics"][t]) - TEMPERATURE * float(s["log_probs"][t]))
-  np.testing.assert_allclose(soft, want, rtol=1e-5)
+  close(soft, want, rtol=1e-5)
   assert np.any(np.abs(double - cautious) > 0.1) and np.any(np.abs(soft - cautious) > 0.1)
 
 
@@ -46,15 +47,13 @@ def test_losses(steps):
   s, counted = steps, np.flatnonzero(steps["mask"])
   mean = lambda value: np.mean([value(t) for t in counted])
   error = lambda t: sum((float(q) - float(s["rewards"][t]))**2 / 2 for q in s["critics"][t])
-  np.testing.assert_allclose(losses.critics_loss(s["critics"], s["rewards"], s["mask"]), mean(error), rtol=1e-5)
-  np.testing.assert_allclose(
-      losses.deterministic_policy_loss(s["q"][:, 0], s["mask"]), -mean(lambda t: float(s["q"][t, 0])), rtol=1e-5)
+  close(losses.critics_loss(s["critics"], s["rewards"], s["mask"]), mean(error), rtol=1e-5)
+  close(losses.deterministic_policy_loss(s["q"][:, 0], s["mask"]), -mean(lambda t: float(s["q"][t, 0])), rtol=1e-5)
   soft = mean(lambda t: TEMPERATURE * float(s["log_probs"][t]) - float(min(s["critics"][t])))
-  np.testing.assert_allclose(
-      losses.sac_policy_loss(s["log_probs"], s["critics"], TEMPERATURE, s["mask"]), soft, rtol=1e-5)
+  close(losses.sac_policy_loss(s["log_probs"], s["critics"], TEMPERATURE, s["mask"]), soft, rtol=1e-5)
   gap = mean(lambda t: float(s["log_probs"][t]) + WANTED)
   loss, slope = jax.value_and_grad(losses.temperature_loss)(0.4, s["log_probs"], WANTED, s["mask"])
-  np.testing.assert_allclose([loss, slope], [-np.exp(0.4) * gap] * 2, rtol=1e-5)
+  close([loss, slope], [-np.exp(0.4) * gap] * 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize("entropy, falls", [(3.0, True), (0.5, False)])

@@ -11,6 +11,7 @@ import pytest
 
 from rlcore import losses
 from rlcore.types import Rollouts
+from tests.tolerance import close
 
 SHAPE = (3, 4)
 FULL = jnp.ones(SHAPE)
@@ -108,8 +109,8 @@ def test_clip_loss_equals_the_loop(case, weighted, seed):
   mask = arrays[3] > 0
   r, _ = ratios(*arrays[:2], mask, case.get("ratio", "token"), case.get("log_ratio_limits", (-20, 20)))
   drift = [np.exp(d) - 1 - d for d in (arrays[0] - arrays[1])[mask]]
-  np.testing.assert_allclose(metrics["ratio_mean"], r[mask].mean() if mask.any() else 0, rtol=1e-5)
-  np.testing.assert_allclose(metrics["ratio_max"], r[mask].max() if mask.any() else 0, rtol=1e-5)
+  close(metrics["ratio_mean"], r[mask].mean() if mask.any() else 0)  # of positive numbers: nothing cancels
+  close(metrics["ratio_max"], r[mask].max() if mask.any() else 0)
   np.testing.assert_allclose(metrics["approx_kl"], np.mean(drift) if mask.any() else 0, rtol=1e-4, atol=1e-6)
 
 
@@ -148,7 +149,7 @@ def test_cispo_and_reinforce_equal_the_loop(case, seed):
   share = token_shares(mask, "token", None) * weights
   np.testing.assert_allclose(loss, -np.sum(share * advantages * log_probs), rtol=2e-5, atol=1e-6)
   np.testing.assert_allclose(grad, -share * advantages, rtol=2e-5, atol=1e-6)
-  np.testing.assert_allclose(metrics["log_prob_mean"], log_probs[mask > 0].mean() if mask.any() else 0, rtol=1e-5)
+  close(metrics["log_prob_mean"], log_probs[mask > 0].mean() if mask.any() else 0, log_probs)
 
 
 @pytest.mark.parametrize("ratio", ["token", "sequence", "product"])
@@ -159,7 +160,7 @@ def test_truncated_weights_equal_the_loop(ratio, outside):
     got = losses.truncated_importance_weights(log_probs, behaviour, mask, ratio=ratio, outside=outside, floor=0.5)
     r, _ = ratios(*(np.asarray(x, np.float64) for x in (log_probs, behaviour)), mask > 0, ratio, (-20, 20))
     want = np.clip(r, 0.5, 2.0) if outside == "truncate" else r * ((r >= 0.5) & (r <= 2.0))
-    np.testing.assert_allclose(got, want * (mask > 0), rtol=1e-5)
+    close(got, want * (mask > 0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("loss", [losses.clip_loss, losses.cispo_loss])
@@ -174,7 +175,7 @@ def test_on_policy_every_member_has_the_policy_gradient(loss):
 
   members, want = grads(log_probs)
   for grad in members:
-    np.testing.assert_allclose(grad, want, rtol=1e-6)
+    close(grad, want, rtol=1e-6)
 
 
 def test_the_sequence_ratio_has_the_true_gradient_where_advantages_are_constant():
@@ -193,7 +194,7 @@ def test_the_sequence_ratio_has_the_true_gradient_where_advantages_are_constant(
                             aggregation="sequence")[0]
 
   got, want = jax.jit(lambda x: (jax.value_and_grad(ours)(x), jax.value_and_grad(plain)(x)))(log_probs)
-  np.testing.assert_allclose(got[0], want[0], rtol=1e-5)
+  close(got[0], want[0], rtol=1e-5)
   np.testing.assert_allclose(got[1], want[1], rtol=1e-4, atol=1e-7)
   assert np.any(want[1])
 
@@ -248,8 +249,7 @@ def test_reference_divergence_is_added_with_the_loss_s_own_average():
     plain, penalised = both(log_probs)
     for (loss, metrics), factor in zip(penalised, (1.0, np.exp(log_probs - old))):
       kl = np.sum(share * factor * (np.exp(-d) - 1 + d))
-      np.testing.assert_allclose((loss, metrics["policy_loss"], metrics["reference_kl"]), (plain + 0.3 * kl, plain, kl),
-                                 rtol=1e-5)
+      close((loss, metrics["policy_loss"], metrics["reference_kl"]), (plain + 0.3 * kl, plain, kl), rtol=1e-5)
   grad = jax.jit(jax.grad(lambda x: losses.clip_policy_loss(
       x, _batch(old, mask, ref), 0 * advantages, kl_coef=0.3, kl_weighted=True, **how)[0]))(log_probs)
   np.testing.assert_allclose(grad, 0.3 * share * np.exp(log_probs - old) * d, rtol=1e-4, atol=1e-7)
@@ -258,7 +258,7 @@ def test_reference_divergence_is_added_with_the_loss_s_own_average():
 def test_arms_with_and_without_divergence_are_one_program():
   log_probs, old, advantages, mask, other = draw(4)
   fn = jax.jit(lambda coef: losses.clip_policy_loss(log_probs, _batch(old, mask, -other), advantages, kl_coef=coef)[0])
-  np.testing.assert_allclose(fn(0.0), losses.clip_policy_loss(log_probs, _batch(old, mask), advantages)[0], rtol=1e-6)
+  close(fn(0.0), losses.clip_policy_loss(log_probs, _batch(old, mask), advantages)[0], rtol=1e-6)
   assert fn(0.5) > fn(0.0) and fn._cache_size() == 1
 
 
@@ -336,3 +336,13 @@ def test_unknown_treatment_of_outside_weights_is_named():
 def test_advantages_of_a_whole_response_are_refused():
   with pytest.raises(AssertionError, match="shape"):
     losses.clip_loss(FULL, FULL, jnp.ones(SHAPE[0]), FULL)
+
+
+@pytest.mark.parametrize("loss", [losses.cispo_loss, lambda new, old, *rest: losses.reinforce_loss(new, *rest)])
+def test_a_log_probability_of_minus_infinity_is_finite_and_has_no_gradient(loss):
+  new, old = jnp.array([[-jnp.inf, -1.0, -jnp.inf, -2.0]]), jnp.array([[-1.0, -jnp.inf, -jnp.inf, -2.0]])
+  for advantage in (1.0, 0.0, -1.0):
+    fn = lambda x: loss(x, old, jnp.full((1, 4), advantage), jnp.ones((1, 4)))
+    (value, metrics), slope = jax.value_and_grad(fn, has_aux=True)(new)
+    assert np.isfinite([value, *metrics.values()]).all() and np.isfinite(slope).all()
+    assert slope[0, 0] == slope[0, 2] == 0 and (slope[0, 3] != 0) == (advantage != 0)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rlcore.models import DecoderConfig, make_decoder, stack_layers, unstack_layers
+from tests.tolerance import close
 
 # a short wavelength base and a large epsilon: mistakes in either show within a few tokens
 _SMALL = dict(vocab_size=13, context=16, layers=2, dim=16, heads=4, ff_dim=24, rope_theta=30.0, norm_eps=0.05)
@@ -167,7 +168,7 @@ def test_remat_changes_no_number_and_junk_no_gradient():
   value, grad = _loss(make_decoder(config), clean, mask)(params)
   assert all(np.isfinite(g).all() and np.any(g) for g in jax.tree.leaves(grad))
   other, other_grad = _loss(make_decoder(dataclasses.replace(config, remat=True)), tokens, mask)(params)
-  np.testing.assert_allclose(other, value, rtol=1e-6)
+  close(other, value, rtol=1e-6)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), other_grad, grad)
 
 

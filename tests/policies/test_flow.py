@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rlcore import advantages, policies
+from tests.tolerance import close
 
 SPLITS = (0, 2)
 STEPS = 5
@@ -42,7 +43,7 @@ def rollout(key, initial, **settings):
 def test_sigmas_fall_from_one_to_zero():
   sigmas = np.asarray(policies.sigma_schedule(20, 3.0), np.float64)
   x = [1 - i / 20 for i in range(21)]
-  np.testing.assert_allclose(sigmas, [3 * v / (1 + 2 * v) for v in x], rtol=1e-6)
+  close(sigmas, [3 * v / (1 + 2 * v) for v in x], rtol=1e-6)
   assert sigmas[0] == 1 and sigmas[-1] == 0 and np.all(np.diff(sigmas) < 0)
   np.testing.assert_allclose(policies.sigma_schedule(4, 1.0), [1, 0.75, 0.5, 0.25, 0])
 
@@ -50,7 +51,7 @@ def test_sigmas_fall_from_one_to_zero():
 def test_branch_noise_is_the_formula():
   base, innovations = np.array([1.0, -2.0]), np.array([[0.5, 0.0], [2.0, 1.0], [0.0, 0.0]])
   got = policies.branch_noise(base, innovations, 4.0)
-  np.testing.assert_allclose(got, [(base + 4 * own) / 17**0.5 for own in innovations], rtol=1e-6)
+  close(got, [(base + 4 * own) / 17**0.5 for own in innovations], rtol=1e-6)
   np.testing.assert_allclose(policies.branch_noise(base, innovations, 0.0), [base] * 3)
   assert policies.branch_noise(base.astype(jnp.bfloat16), innovations.astype(jnp.bfloat16)).dtype == jnp.float32
   with pytest.raises(AssertionError):
@@ -65,7 +66,7 @@ def test_step_is_the_definition():
     velocity = gaussian_velocity(z[None], np.array([sigma]))[0]
     got = policies.flow_sde_mean_std(z, velocity, sigma, sigma_next, eta)
     np.testing.assert_allclose(got[0], mean, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(got[1], std, rtol=1e-5)
+    close(got[1], std, rtol=1e-5)
     assert got[0].dtype == got[1].dtype == jnp.float32 and std > 0
 
 
@@ -136,7 +137,7 @@ def test_chains_are_a_tree_without_splits():
 def test_steps_without_noise_are_those_of_the_ode():
   initial = jax.random.normal(jax.random.key(1), (3, 2))
   still = rollout(jax.random.key(0), initial, eta=0.0)
-  np.testing.assert_allclose(still.leaves, policies.ode_sample(gaussian_velocity, initial, SIGMAS), rtol=1e-5)
+  close(still.leaves, policies.ode_sample(gaussian_velocity, initial, SIGMAS), rtol=1e-5)
   assert not np.any(np.asarray(still.log_probs))
   mixed = np.array([0.7, 0, 0.7, 0, 0], np.float32)
   tree = rollout(jax.random.key(0), initial, eta=mixed, split_steps=SPLITS)

@@ -227,7 +227,7 @@ def test_a_certain_token_is_always_drawn(size, place):
 @pytest.mark.parametrize("uniform, place", [(0.0, 70), (1 - 2.0**-24, 150)])
 def test_the_ends_of_the_unit_interval_draw_possible_tokens(monkeypatch, uniform, place):
   """Only tokens 70 to 150 of 200 are possible; the numbers that the draw starts from are replaced."""
-  monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.full(shape, uniform))
+  monkeypatch.setattr(jax.random, "uniform", lambda key, shape, dtype: jnp.full(shape, uniform, dtype))
   logits = np.where((np.arange(200) >= 70) & (np.arange(200) <= 150), 0.1, -np.inf).astype(np.float32)
   run, one = _jit(_sampler(_constant(200), group_size=2, max_new_tokens=2)), np.ones((1, 1), np.int32)
   assert np.all(np.asarray(run(logits, jax.random.key(0), one, one).tokens) == place)

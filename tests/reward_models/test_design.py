@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rlcore import reward_models, rewards, tabular
+from tests.tolerance import close
 
 
 def _line(size, discount):
@@ -49,7 +50,7 @@ def test_a_design_is_feasible_and_no_other_reward_is_better(rng):
   optimum = reward_models.exprd_optimum(*expert, terms, r_max, everywhere)
   design = reward_models.exprd_design(*expert, terms, r_max, everywhere)
   value, violation = _measured(design, expert, terms)
-  np.testing.assert_allclose(value, optimum, atol=1e-4)
+  close(value, optimum, r_max, rtol=1e-4)
   assert violation <= 1e-4 and np.abs(design).max() <= r_max
   original, _ = _measured(paid, expert, terms)
   assert original <= optimum + 1e-4

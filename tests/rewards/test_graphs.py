@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rlcore import losses, rewards
+from tests.tolerance import close
 
 _few = settings(max_examples=12, deadline=None)
 _seeds = st.integers(0, 2**32 - 1)
@@ -90,7 +91,7 @@ def test_targets_and_loss(seed):
       grad[u] += 2 * error * np.float64(embeddings[v])
       grad[v] += 2 * error * np.float64(embeddings[u])
   targets = _TARGETS(counts, used)
-  np.testing.assert_allclose(targets, want, rtol=1e-6)
+  close(targets, want, rtol=1e-6)
   junk = jnp.where(used[:, None] & used, targets, jnp.nan)
   got, slope = _LOSS(jnp.asarray(embeddings), junk, used)
   pairs = max(len(taken)**2, 1)

@@ -10,6 +10,7 @@ import pytest
 
 from rlcore import advantages, rewards
 from rlcore.rewards import process
+from tests.tolerance import close
 
 _S = 7
 _few = settings(max_examples=25, deadline=None)
@@ -50,7 +51,7 @@ def test_every_mode_is_its_rule(mode, rng):
   scores, mask = _solution(rng)
   success, alpha, eta = rng.integers(0, 2), rng.uniform(0, 2), rng.random()
   want = oracle(scores, mask, success, alpha, mode, eta)
-  np.testing.assert_allclose(shaped(scores, mask, float(success), alpha, eta, mode), want, atol=1e-6)
+  close(shaped(scores, mask, float(success), alpha, eta, mode), want, 1.0, alpha, rtol=1e-6)
 
 
 @_modes
@@ -64,7 +65,7 @@ def test_no_return_exceeds_the_bound(mode, rng):
   total = np.sum(shaped(scores, mask, 1.0, 0.8, 0.5, mode))
   assert total <= rewards.return_upper_bound(1.0, 0.8, mode, 0.5, top, mask.sum()) + 1e-5
   same = np.sum(shaped(np.full(_S, top), mask, 1.0, 0.8, 0.5, mode))
-  np.testing.assert_allclose(same, rewards.return_upper_bound(1.0, 0.8, mode, 0.5, top, mask.sum()), rtol=1e-5)
+  close(same, rewards.return_upper_bound(1.0, 0.8, mode, 0.5, top, mask.sum()))
 
 
 @pytest.mark.parametrize("mode, want, total", [
@@ -94,7 +95,7 @@ def test_with_differences_the_return_from_a_step_is_its_own_score(rng):
     want = np.zeros(_S)
     want[valid] = 1 + 0.7 * own[valid]
     want[valid[-1:]] = 1
-    np.testing.assert_allclose(got, want, atol=1e-5)
+    close(got, want, 1.0)
 
 
 def test_delta_alone_pays_for_not_stopping_and_clipping_first_does_not():

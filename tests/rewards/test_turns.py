@@ -9,6 +9,7 @@ from rlcore import segments
 from rlcore.advantages import groups, temporal
 from rlcore.rewards import turns
 from rlcore.training.budget import sft_rl_split
+from tests.tolerance import close
 
 MASK = np.array([1, 1, 0, 1, 1, 1, 1, 0, 1, 1, 0])
 SEEDS = range(12)
@@ -51,10 +52,10 @@ def test_turn_rewards_equal_the_loops(seed):
   mask = rng.random(7) < rng.choice([0.0, 0.6, 1.0])
   intermediate = np.where(mask, rng.choice([-0.5, 0, 0, 1, 2.5], 7), np.nan).astype(np.float32)
   final, max_total = np.float32(rng.normal()), np.float32(rng.choice([0.0, 0.5, 3.0, 6.0]))
-  np.testing.assert_allclose(turns.sparse_turn_rewards(final, mask), _sparse(final, mask), rtol=1e-6)
+  close(turns.sparse_turn_rewards(final, mask), _sparse(final, mask), rtol=1e-6)
   for won in (True, False):
     want = _dense(intermediate, mask, won, max_total)
-    np.testing.assert_allclose(turns.dense_turn_rewards(intermediate, mask, won, max_total), want, rtol=1e-6)
+    close(turns.dense_turn_rewards(intermediate, mask, won, max_total), want, rtol=1e-6)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -83,8 +84,7 @@ def test_worked_example():
 
 def test_without_holes_the_released_returns_are_the_rewards_to_go():
   rewards = jax.random.normal(jax.random.key(0), (11,))
-  np.testing.assert_allclose(
-      temporal.reinforce_pp_returns(rewards, jnp.ones(11), 0.9), temporal.reward_to_go(rewards, None, 0.9), rtol=1e-6)
+  close(temporal.reinforce_pp_returns(rewards, jnp.ones(11), 0.9), temporal.reward_to_go(rewards, None, 0.9), rtol=1e-6)
 
 
 def test_rloo_hears_of_rewards_only_through_their_sum():

@@ -9,6 +9,7 @@ import pytest
 
 from rlcore import search
 from rlcore.training import quality_diversity
+from tests.tolerance import close
 
 SIZES = search.SearchSizes(budget=2500, chunk=700, population=8, children=2, archived=3, neighbours=3, capacity=64,
                            candidates=12, emitters=3, emitter_population=2, emitter_steps=400, trial=5)
@@ -110,9 +111,9 @@ def test_all_that_is_kept_is_described_by_the_latest_model(runs):
     state = lane(runs[0][-1], which)
     assert state.interval > 1 and state.model == 2.0 ** (int(state.interval) - 1)
     for kept in (state.archive, state.rewarded):
-      np.testing.assert_allclose(kept.descriptors, state.model * kept.genomes.outcome["place"], rtol=1e-6)
+      close(kept.descriptors, state.model * kept.genomes.outcome["place"], rtol=1e-6)
     for kept in (state.population, state.children):
-      np.testing.assert_allclose(kept.descriptors, state.model * kept.solution.outcome["place"], rtol=1e-6)
+      close(kept.descriptors, state.model * kept.solution.outcome["place"], rtol=1e-6)
 
 
 def _novelty(points, reference, k=3):
@@ -160,7 +161,7 @@ def test_steps_of_an_emitter(runs):
     assert float(slot.best) == pytest.approx(best)
     novelty = [_novelty(float(state.model) * np.asarray(slot.emitter.genomes.outcome["place"]),
                         np.asarray(reference[0])[np.asarray(reference[1])])]
-    np.testing.assert_allclose(slot.most_novel, max(float(old.most_novel), np.max(novelty)), rtol=1e-4)
+    close(slot.most_novel, max(float(old.most_novel), np.max(novelty)), rtol=1e-4)
   filled = (int(state.rewarded.pointer) - int(before.rewarded.pointer)) % 64
   assert best > 0.2 and filled >= 1
 

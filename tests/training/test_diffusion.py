@@ -12,6 +12,7 @@ from rlcore import advantages, models, policies
 from rlcore.training import diffusion, loop
 from rlcore.training import state as state_lib
 from rlcore.types import DenoisingTask
+from tests.tolerance import close
 
 SPLITS = (0, 2)
 STEPS = 4
@@ -64,7 +65,7 @@ def test_evaluation_is_a_function_of_the_parameters_alone():
   assert first["samples"].shape == (2, 3, 2) and set(first) == {"reward", "far", "samples"}
   samples = np.asarray(diffusion.sample(parts, params, jax.random.key(2**20), 8))
   expected = [-np.sum((x - (1 + c) * np.array([1, -1]))**2) for c in range(2) for x in samples[c]]
-  np.testing.assert_allclose(first["reward"], np.mean(expected), rtol=1e-4)
+  close(first["reward"], np.mean(expected), rtol=1e-4)
 
 
 def test_the_first_gradient_is_that_of_the_score_function():

@@ -14,6 +14,7 @@ import pytest
 from rlcore.training import loop, metrics, plots, programs
 from rlcore.training.errors import NonFiniteError, RunError
 from tests.training import toy, toy_config
+from tests.tolerance import close
 
 
 @pytest.fixture(name="draws")
@@ -51,7 +52,7 @@ def test_a_chunk_is_the_updates_one_by_one_and_compiles_once_for_every_count():
       state, row = update(state)
       expected.append(float(row["x"]))
     assert int(out["n"]) == count and float(out["x"]) == pytest.approx(float(state["x"]))
-    np.testing.assert_allclose(stacked["x"], expected + [0.0] * (5 - count), rtol=1e-6)
+    close(stacked["x"], expected + [0.0] * (5 - count), rtol=1e-6)
   assert len(traces) == 1
 
 
@@ -68,7 +69,7 @@ def test_train_is_the_run_as_one_function_of_the_key(tmp_path, warmup_steps):
   keys = jnp.stack([jax.random.key(config.seed), jax.random.key(7)])
   state, stacked = jax.jit(jax.vmap(loop.train(toy.make_experiment(config), config.steps)))(keys)
   assert stacked["success"].shape == (2, config.steps)
-  np.testing.assert_allclose(state["logits"][0], result.state["logits"], rtol=1e-5)
+  close(state["logits"][0], result.state["logits"], rtol=1e-5)
   steps, values = metrics.read_history(tmp_path / "metrics.jsonl")["success"]
   np.testing.assert_array_equal(values, np.asarray(stacked["success"][0], float))
   assert steps.tolist() == list(range(warmup_steps + 1, warmup_steps + config.steps + 1))

@@ -7,6 +7,7 @@ import pytest
 from rlcore.training import microscope
 from tests.training import browser as browser_lib
 from tests.training.test_microscope import decode, make_rollouts, trie_of
+from tests.tolerance import close
 
 pytestmark = pytest.mark.skipif(browser_lib.find() is None, reason=(
     "no Chromium on this machine: apt-get install --no-install-recommends chromium"))
@@ -122,7 +123,7 @@ def test_the_mouse_tells_of_the_token_below_it(browser, page):
       assert info["branch"] == (bool(MASK[row, t]) and len(after) < len(before))
       np.testing.assert_allclose(info["advantages"], [x[row, t] * MASK[row, t] for x in (RAMP, STEEP)], atol=1e-7)
       if MASK[row, t]:
-        np.testing.assert_allclose(info["logProb"], LOG_PROBS[row, t], rtol=1e-6)
+        close(info["logProb"], LOG_PROBS[row, t], rtol=1e-6)
       card = browser.js("document.getElementById('card').innerText")
       assert f"id {TOKENS[row, t]} · position {t} · response #{row + 1}" in card
       assert ("not counted" in card) == (not MASK[row, t]) and "Ramp" in card and "Steep" in card

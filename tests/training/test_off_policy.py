@@ -12,6 +12,7 @@ from rlcore.training import loop, off_policy, off_policy_settings, replay
 from rlcore.training import state as state_lib
 from rlcore.types import Stream, StreamReward, World
 from tests.training import walk
+from tests.tolerance import close
 
 flashbax = pytest.importorskip("flashbax")
 _jit, WALK, KINDS, LENGTH = walk.quick_jit, walk.WALK, walk.KINDS, walk.LENGTH
@@ -59,7 +60,7 @@ def test_joined_steps_are_n_step_returns():
         break
     kinds.add((t, discount > 0))
     np.testing.assert_allclose(said.reward_t[i], total, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(said.discount_t[i], discount, rtol=1e-5)
+    close(said.discount_t[i], discount, rtol=1e-5)
     assert said.next_observation[i] == rows.next_observation[i, t] and said.mask[i] == good
     assert said.observation[i] == rows.observation[i, 0] and said.action[i] == rows.action[i, 0]
   assert len(kinds) >= 7
@@ -168,7 +169,7 @@ def test_actions_are_stored_in_the_cube_and_paid_in_the_world(td3_run):
   np.testing.assert_allclose(held.reward_t[:, :3], -np.square(2 * action - aim)[..., 0], rtol=1e-4, atol=1e-5)
   assert np.abs(action).max() <= 1 < 2 * np.abs(action).max()
   assert 0 < np.mean(held.truncated[:, :3]) < 1  # true where it did not terminate
-  np.testing.assert_allclose(held.discount_t[:, :3], 0.99 * held.truncated[:, :3], rtol=1e-6)
+  close(held.discount_t[:, :3], 0.99 * held.truncated[:, :3], rtol=1e-6)
 
 
 @pytest.mark.parametrize("algorithm", ["sac", slow("td3"), slow("ddpg")])

@@ -13,6 +13,7 @@ from rlcore.training import loop, on_policy, on_policy_settings, stream_rewards,
 from rlcore.training import state as state_lib
 from rlcore.types import StreamReward
 from tests.training import walk
+from tests.tolerance import close
 
 _jit = walk.quick_jit
 rollouts = pytest.fixture(scope="module")(walk.two_rollouts)
@@ -38,7 +39,7 @@ def test_credit_stops_at_both_kinds_of_ending(rollouts):
              functools.partial(on_policy_settings.n_step_credit, n=7)]
   run = _jit(lambda s: [jax.vmap(credit, 1, 1)(s, s.log_prob_old) for credit in credits])
   for (advantage, said), targets in zip(run(stream), (half, whole, half, whole), strict=True):
-    np.testing.assert_allclose(said, targets, rtol=1e-5)
+    close(said, targets, rtol=1e-5)
     np.testing.assert_allclose(advantage, targets - stream.value_t, atol=1e-5)
 
 
@@ -51,7 +52,7 @@ def test_targets_under_exact_values_are_exact(rollouts):
   stream = stream.replace(value_t=jnp.asarray(exact[place - 1, kind]), value_tp1=jnp.asarray(after))
   advantage, targets = _jit(jax.vmap(on_policy_settings.gae_credit, 1, 1))(stream, stream.log_prob_old)
   np.testing.assert_allclose(advantage, np.zeros((7, 4)), atol=1e-5)
-  np.testing.assert_allclose(targets, exact[place - 1, kind], rtol=1e-5)
+  close(targets, exact[place - 1, kind], rtol=1e-5)
 
 
 def test_values_are_learned_for_both_endings_and_numbers_are_lanes():
@@ -119,7 +120,7 @@ def test_bonuses_of_streams(rollouts):
         want[:, t, n] = table[k]**-0.5, own[n, k]**-0.5, 1 / (0.1 + own[n, k] - 1)
     paid = apply(states, stream)
     states = [state for _, state in paid]
-    np.testing.assert_allclose(np.stack([bonus for bonus, _ in paid]), want, rtol=1e-4)
+    close(np.stack([bonus for bonus, _ in paid]), want, rtol=1e-4)
   assert np.any(want[1] < 1)
 
 
@@ -135,7 +136,7 @@ def test_rewards_compose_and_learn_once_a_rollout(rollouts):
   first, state = reward.apply(state, stream)
   second, _ = reward.apply(state, stream)
   np.testing.assert_allclose(first, 2 * np.ones((7, 4)))
-  np.testing.assert_allclose(second, 2 - np.mean(cost) * cost, rtol=1e-6)
+  close(second, 2 - np.mean(cost) * cost, rtol=1e-6)
   both = stream_rewards.weighted(lambda a, b: a + 10 * b, stream_rewards.task_reward(), doubled)
   np.testing.assert_allclose(both.apply(both.init(jax.random.key(0), 4), stream)[0], 21 * np.ones((7, 4)))
 
@@ -251,7 +252,7 @@ def test_bad_parts_are_told():
     walk.make_parts(minibatches=0)
   with pytest.raises(ValueError, match="epochs=0 must be at least 1"):
     walk.make_parts(epochs=0)
-  with pytest.raises(ValueError, match=r"gamma=1.5 is not in \[0, 1\]"):
+  with pytest.raises(ValueError, match="gamma=1.5 must lie between 0 and 1"):
     walk.make_parts(gamma=1.5)
   with pytest.raises(TypeError, match="is no StreamReward"):
     walk.make_parts(reward=lambda stream: stream.reward_t)

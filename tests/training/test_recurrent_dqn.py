@@ -11,6 +11,7 @@ from rlcore.training import loop, off_policy, off_policy_settings, replay
 from rlcore.training import state as state_lib
 from rlcore.types import World
 from tests.training import test_off_policy, walk
+from tests.tolerance import close
 
 pytest.importorskip("flashbax")
 _jit = walk.quick_jit
@@ -88,7 +89,7 @@ def test_the_loss_of_sequences_is_that_of_a_loop():
             break
         best = np.argmax(tables["now" if double else "slow", k][1])
         errors.append(tables["now", t][0][rows.action[i, t]] - wanted - weight * tables["slow", k][1][best])
-    np.testing.assert_allclose(said, np.mean(np.square(errors)) / 2, rtol=1e-4)
+    close(said, np.mean(np.square(errors)) / 2, rtol=1e-4)
 
 
 def test_memories_are_stored_as_they_were_acted_with():
@@ -113,7 +114,7 @@ def test_memories_are_stored_as_they_were_acted_with():
 
 
 def test_bad_sizes_are_told():
-  with pytest.raises(ValueError, match="length=0 and n=1 at least 1"):
+  with pytest.raises(ValueError, match="length=0 must be at least 1"):
     off_policy_settings.dqn(memory_size=4, length=0)
   with pytest.raises(ValueError, match="worlds 6 steps, fewer than num_steps=3 or sequences of 7"):
     test_off_policy.make_parts(off_policy_settings.dqn(memory_size=4, burn_in=3, length=4))

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from rlcore.training import state as state_lib
+from tests.tolerance import close
 
 
 def _problem(rows=8, length=5):
@@ -32,10 +33,10 @@ def test_accumulation_equals_one_go(microbatches):
   loss_fn, weight_fn, params, batch = _problem()
   (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, batch)
   got = jax.jit(lambda p, b: state_lib.accumulate(loss_fn, weight_fn, p, b, microbatches=microbatches))(params, batch)
-  np.testing.assert_allclose(got.loss, loss, rtol=1e-6)
-  np.testing.assert_allclose(got.metrics["mean_x"], metrics["mean_x"], rtol=1e-5)
+  close(got.loss, loss, rtol=1e-6)
+  close(got.metrics["mean_x"], metrics["mean_x"], rtol=1e-5)
   for name in grads:
-    np.testing.assert_allclose(got.grads[name], grads[name], rtol=1e-5)
+    close(got.grads[name], grads[name], rtol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["vmap", "pmap", "shard_map", "shard_map unchecked"])
@@ -118,7 +119,7 @@ def test_schedule_and_clipping_are_those_of_optax():
     grads = {"w": jnp.asarray([1.0 + k, -0.5])}
     up_a, a = ours.update(grads, a, params)
     up_b, b = theirs.update(grads, b, params)
-    np.testing.assert_allclose(up_a["w"], up_b["w"], rtol=1e-6)
+    close(up_a["w"], up_b["w"], rtol=1e-6)
   cosine = state_lib.make_optimizer(1.0, decay_steps=4, max_grad_norm=None)
   state, sizes = cosine.init(params), []
   for _ in range(5):

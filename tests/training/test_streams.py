@@ -10,6 +10,7 @@ import pytest
 from rlcore import policies
 from rlcore.training import streams
 from tests.training import walk
+from tests.tolerance import close
 
 _jit = walk.quick_jit
 rollouts = pytest.fixture(scope="module")(walk.two_rollouts)
@@ -23,9 +24,9 @@ def test_a_stream_says_where_episodes_begin_and_how_they_end(rollouts):
   np.testing.assert_array_equal(joined.is_first, np.broadcast_to(time == 0, (14, 4)))
   last = np.broadcast_to(time == walk.LENGTH - 1, (14, 4))
   np.testing.assert_array_equal(joined.truncated, last & (kind == 1))
-  np.testing.assert_allclose(joined.discount_t, np.where(last & (kind == 0), 0, walk.GAMMA), rtol=1e-6)
+  close(joined.discount_t, np.where(last & (kind == 0), 0, walk.GAMMA), rtol=1e-6)
   after = np.where(last & (kind == 0), 0, table[(time + 1) % walk.LENGTH, kind])
-  np.testing.assert_allclose(joined.value_tp1, after, rtol=1e-6)
+  close(joined.value_tp1, after, rtol=1e-6)
   np.testing.assert_array_equal(np.argmax(joined.next_observation[..., :-1], -1), np.broadcast_to(time + 1, (14, 4)))
   assert len(np.unique(kind[last])) == 2  # drawn anew for every episode
   lengths = np.concatenate([ends.lengths, more.lengths])

@@ -15,6 +15,7 @@ from rlcore.training.errors import RunError
 from rlcore.training.progress import Progress
 from rlcore.training.sweep import Lane
 from tests.training import toy, toy_config
+from tests.tolerance import close
 
 
 def make_config(**overrides):
@@ -56,7 +57,7 @@ def test_lanes_equal_runs_of_their_own(keys, jittable):
     np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-4, atol=1e-6)
     assert history["success"].tolist() == expected["success"].tolist()
     rate = toy.make_experiment(make_config()).evaluate(state)["solve_rate"]
-    np.testing.assert_allclose(history["eval/solve_rate"][1], rate, rtol=1e-5)
+    close(history["eval/solve_rate"][1], rate, rtol=1e-5)
 
 
 def test_a_long_initialisation_is_told_before_it():
@@ -149,7 +150,7 @@ def test_every_arm_is_tuned_on_the_other_seeds_and_judged_at_its_best(tmp_path):
     best = max(scores, key=scores.get)
     assert got["settings"] == {**overrides, "warmup_lr": best}
     expected = [np.mean(alone(got["settings"], seed)[1]["success"]) for seed in (0, 1, 2)]
-    np.testing.assert_allclose(got["values"]["mean:success"], expected, rtol=1e-5)
+    close(got["values"]["mean:success"], expected, rtol=1e-5)
     assert np.shape(got["curve"]["seeds"]) == (3, 9)
 
 
