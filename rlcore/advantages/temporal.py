@@ -15,6 +15,7 @@ import numbers
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 
 from rlcore import checks, segments, stats
 from rlcore.advantages.recurrence import Rule, reverse_recurrence
@@ -185,7 +186,7 @@ def reinforce_pp_returns(token_rewards: Array, mask: Array, gamma: Array | float
 
   Reference: REINFORCE++, arXiv:2501.03262, as in the code of the multi-turn guide, arXiv:2510.01132.
   """
-  checks.between(0, 1, gamma=gamma)
+  checks.between(0, 1, gamma=_where(gamma, mask))
   mask, gamma = map(jnp.asarray, (mask, gamma))
   token_rewards, = _checked(dict(token_rewards=token_rewards), dict(mask=mask), gamma=gamma)
   keep = mask > 0
@@ -290,12 +291,20 @@ def vtrace(
   return _counted(value_t + correction + passed * later, mask, later), _counted(advantages, mask, later)
 
 
+def _where(factor: Array | float, mask: Array | None) -> Array | float | None:
+  """Returns the factors of counted steps; None where they, or which they are, cannot be known."""
+  if jnp.ndim(factor) == 0 or mask is None or not checks.known(factor):
+    return factor
+  return np.asarray(factor)[np.asarray(mask) > 0] if checks.known(mask) else None
+
+
 def _checked(trajectories: dict, optional: dict, **factors) -> list[Array]:
   """Asserts that all are of one trajectory (factors may be scalars) and returns `trajectories` in float32."""
   trajectories = {name: jnp.asarray(x).astype(jnp.float32) for name, x in trajectories.items()}
   checks.rank(1, **trajectories)
   checks.rank({0, 1}, **factors)
-  checks.between(0, 1, **{name: x for name, x in factors.items() if name != "lam"})
+  counted = {name: _where(x, optional.get("mask")) for name, x in factors.items() if name != "lam"}
+  checks.between(0, 1, **counted)
   checks.same_shape(**trajectories, **optional, **{name: x for name, x in factors.items() if jnp.ndim(x)})
   return list(trajectories.values())
 
