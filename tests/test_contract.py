@@ -25,6 +25,8 @@ ROOMS = (
     "rlcore.stats", "rlcore.segments", "rlcore.tabular", "rlcore.rewards", "rlcore.exploration", "rlcore.advantages",
     "rlcore.losses", "rlcore.diversity")
 
+_EAGER = {row.name for row in {row.name.partition("[")[0]: row for row in reversed(ROWS)}.values()}  # one a function
+
 rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
 
@@ -109,11 +111,12 @@ def _mapped(row):
 @rows
 def test_compiled_forms_agree(row):
   fn, examples, (jitted, traces) = _bound(row), _examples(row, DEVICES), _jitted(row)
-  eager = fn(*examples[0])
-  _close(fn(*(x.tolist() for x in examples[0])), eager, row.rtol)  # Python lists are arrays
   compiled = [jitted(*args) for args in examples]
   assert len(traces) == 1, f"{row.name} was traced {len(traces)} times"
-  _close(compiled[0], eager, row.rtol)
+  if row.name in _EAGER:  # op by op is the dearest form: every operation is a program
+    eager = fn(*examples[0])
+    _close(fn(*(x.tolist() for x in examples[0])), eager, row.rtol)  # Python lists are arrays
+    _close(compiled[0], eager, row.rtol)
   (mapped, _), _ = _mapped(row)
   _close(mapped, jax.tree.map(lambda *xs: jnp.stack(xs), *compiled), row.rtol)
 
