@@ -1,7 +1,7 @@
 """The two ways of running an experiment: a host loop over compiled chunks, and a whole run as one pure function."""
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import concurrent.futures
 import contextlib
 import errno
@@ -190,15 +190,23 @@ class _Run:
       names.reverse()  # an evaluation comes before the main updates
     return [self._experiment.warmup.name, *names] if self._step < self._warmup_steps else names
 
+  def _warn_of(self, told: Mapping[str, float]):
+    """Says in a line why an evaluation has no number."""
+    lost = [name for name, value in told.items() if np.isnan(value)]
+    if told.get("unfinished"):
+      self._progress.message(f"warning: {told['unfinished']:.0%} of the episodes of this evaluation did not end "
+                             "within 8 horizons of the world, so their means are NaN")
+    elif lost:
+      self._progress.message(f"warning: this evaluation has no number for {', '.join(lost)}"
+                             + (": it played no episode" if "unfinished" in told else ""))
+
   def _loop(self):
     while True:
       finished = self._step >= self._total
       stop = finished or self._interrupts.received is not None
       if (finished or not stop) and self._evaluation_due():
         told = self._programs.evaluate(self._state)
-        if told.get("unfinished"):
-          self._progress.message(f"warning: {told['unfinished']:.0%} of the episodes of this evaluation did not end "
-                                 "within 8 horizons of the world, so their means are NaN")
+        self._warn_of(told)
         self._log.write(self._step, {f"eval/{k}": v for k, v in told.items()})
       if stop or self._due(self._options.checkpoint_every, self._step) or self._step == self._warmup_steps:
         self._save()
