@@ -99,7 +99,7 @@ CLAIM = results.Claim(
     baselines=("r_p only", "naive sum", "potential shaping"),
     rival="naive sum",
     rule="share of episodes that reach the goal in the last tenth of training at equal episodes, 95 % intervals: "
-         "with the misleading heuristic BARFI minus the naive sum above 0, BARFI above 0.9 and the naive sum below "
+         "with the misleading heuristic BARFI minus the naive sum above 0, BARFI above 0.95 and the naive sum below "
          "0.1, with the helpful one BARFI minus the true reward alone above -0.02, and with either BARFI minus the "
          "best baseline above -0.02; not reproduced if the interval of the first is at most 0, or that of the fourth"
          " at most -0.02; else inconclusive",
@@ -118,7 +118,7 @@ def verdict(result) -> verdicts.Verdict:
   never = -np.inf
   judged = [
       verdicts.Quantity("misleading: BARFI - naive sum", values("bad", "barfi") - values("bad", "naive sum")),
-      verdicts.Quantity("misleading: BARFI", values("bad", "barfi"), 0.9, never),
+      verdicts.Quantity("misleading: BARFI", values("bad", "barfi"), 0.95, never),
       verdicts.Quantity("misleading: 0.1 - naive sum", 0.1 - values("bad", "naive sum"), 0.0, never),
       verdicts.Quantity("helpful: BARFI - true reward", values("good", "barfi") - values("good", "r_p only"), -0.02)]
   for name, word in (("bad", "misleading"), ("good", "helpful")):

@@ -94,8 +94,8 @@ CLAIM = results.Claim(
     baselines=("original", "explob", "selfrs"),
     rival="original",
     span=(0.0, 14.0),
-    doubts=("EXPRD is faster only at an R_max of 1, which was chosen in its favour; at the paper's 10 it does not learn "
-            "within the cap",),
+    doubts=("EXPRD is faster only at an R_max of 1, which was chosen in its favour; at the paper's 10 it does not "
+            "learn within the cap",),
     rule="95 % intervals over seeds, the worse of both variants: (a) in the window that ends at 6000 episodes "
          "ExploRS returns more than 8 and every other arm less than 2, (b) in the last window ExploRS returns more "
          "than each other arm less 0.1, and the original reward less than 0.1, and (c) on the line EXPRD (R_max 1) "

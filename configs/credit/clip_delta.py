@@ -12,14 +12,14 @@ learning rate on seeds 100-102 (best area under the success curve of training ep
 What was cut to fit minutes on one core: 16 problems x 8 samples an update (the miniature asks for 64 x 8), 30 updates
 (150) and 500 cloning updates of 64 scripted episodes (2000 of 256 steps). The end of a run is its last 3 updates.
 
-How it was sized, on seeds 100 and 101. In a first run of 100 updates, with rates up to 3e-3, success only had an area of
-0.93, at the ceiling, and nearly all arms chose the largest rate. After 30 updates the areas at 1, 3, 10 and 30e-3 are
-0.65, 0.80, 0.79, 0.13 (success only), 0.63, 0.76, 0.84, 0.04 (Clip-Delta) and 0.11, 0.16, 0.13, 0.05 (raw scores).
+How it was sized, on seeds 100 and 101. In a first run of 100 updates, with rates up to 3e-3, success only had an area
+of 0.93, at the ceiling, and nearly all arms chose the largest rate. After 30 updates the areas at 1, 3, 10 and 30e-3
+are 0.65, 0.80, 0.79, 0.13 (success only), 0.63, 0.76, 0.84, 0.04 (Clip-Delta) and 0.11, 0.16, 0.13, 0.05 (raw scores).
 
-What to know of it. Advantages are whitened over the batch (rewards are not). A seed draws the right moves as well as the
-weights. In the first run Delta alone was farmed too (end success 0.25, 83 % RESTATE), for its reward-to-go pays for not
-stopping; with alpha 0.1 raw scores still cost; divided by the length they left success at 0.93 but made proofs three
-times as long.
+What to know of it. Advantages are whitened over the batch (rewards are not). A seed draws the right moves as well as
+the weights. In the first run Delta alone was farmed too (end success 0.25, 83 % RESTATE), for its reward-to-go pays for
+not stopping; with alpha 0.1 raw scores still cost; divided by the length they left success at 0.93 but made proofs
+three times as long.
 """
 
 import ml_collections

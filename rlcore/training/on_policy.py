@@ -188,7 +188,8 @@ def count_ends(
       `episode_return` and `episode_length` of the last update in which any ended.
 
   Returns:
-    `(the same after the rollout, metrics)`. What would not be finite stays as it was. `success`, `episode_return` and `episode_length` are means over the
+    `(the same after the rollout, metrics)`. What would not be finite stays as it was.
+    `success`, `episode_return` and `episode_length` are means over the
     episodes that ended in this update; where none did they keep their last values (0 before the first), so weigh them
     by `episodes`. `total_...` are over all training.
   """

@@ -13,6 +13,7 @@ from configs.credit import branch_grpo_digits as digits
 from experiments.credit import branch_grpo
 from rlcore.tasks import digits as digits_task
 from rlcore.training import sweep as sweep_lib
+from rlcore.training import verdicts
 from rlcore.training.errors import RunError
 
 
@@ -78,24 +79,25 @@ def make_result(module, sequential, branch):
     curves = [np.clip(0.9 * np.arange(1, 51) / u, 0, 1).tolist() for u in updates]
     costs = [(cost * np.arange(1, 51)).tolist() for _ in updates]
     arms[arm] = {
-        "settings": {}, "values": {"tail:reward": [1.0] * len(updates)},
+        "settings": {}, "values": {"tail:reward": [1.0] * len(updates), "mean:reward": [0.5] * len(updates)},
         "curve": {"key": "reward", "stride": 1, "seeds": curves, "cost": costs},
         "kept": {"eval/samples": np.zeros((2, *shape)).tolist(), "eval/reward": [0.1, 0.9]}}
   claim = dataclasses.asdict(dataclasses.replace(module.CLAIM, seeds=tuple(range(len(sequential)))))
-  return json.loads(json.dumps({"claim": claim, "variants": {"default": {"arms": arms}}, "verdict": "inconclusive"}))
+  return json.loads(json.dumps({"claim": claim, "variants": {"default": {"arms": arms}}}))
 
 
 @pytest.mark.parametrize("sequential, branch, expected, ratio", [
     ([20, 22, 24], [20, 22, 24], "reproduced", "1.46"), ([20, 22, 24], [24, 26, 29], "inconclusive", "1.22"),
-    ([20, 22, 24], [40, 44, 48], "not reproduced", "0.73"), ([20, 22], [20, 22], "inconclusive", "1.46")])
+    ([20, 22, 24], [40, 44, 48], "not reproduced", "0.73"), ([20, 22, 24], [14, 30, 24], "inconclusive", "1.54")])
 def test_verdicts(sequential, branch, expected, ratio):
-  verdict, reason = rings.verdict(make_result(rings, sequential, branch))
-  assert verdict == expected and f"to reach 0.900 sequential needs {ratio} " in reason
+  verdict, reason, _ = rings.verdict(make_result(rings, sequential, branch))
+  assert verdict == expected and f"evaluations to 0.900, sequential / branch +{ratio}" in reason
 
 
 @pytest.mark.parametrize("module", [rings, digits])
 def test_the_figure_is_drawn(tmp_path, module):
-  branch_grpo.figure(make_result(module, [20, 22, 24], [20, 22, 24]), tmp_path / "x.png")
+  result = make_result(module, [20, 22, 24], [20, 22, 24])
+  branch_grpo.figure(verdicts.judge(result, module.verdict) | result, tmp_path / "x.png")
   assert (tmp_path / "x.png").stat().st_size > 10_000
 
 

@@ -146,6 +146,6 @@ def test_the_rule_of_the_verdict():
         {"claim": dataclasses.asdict(config_file.CLAIM), "variants": {"default": {"arms": arms}}})[0]
 
   assert judge(0.1, 0.1, 0.6) == judge(0.1, -0.04, 0.6) == "reproduced"
-  assert judge(0.1, 0.1, 0.8) == "inconclusive"
-  assert judge(0.1, -0.06, 0.6) == judge(0.01, 0.1, 0.6) == judge(-0.1, 0.1, 0.6) == "not reproduced"
+  assert judge(0.1, 0.1, 0.8) == judge(0.01, 0.1, 0.6) == "inconclusive"
+  assert judge(0.1, -0.06, 0.6) == judge(-0.1, 0.1, 0.6) == "not reproduced"
   assert judge(0.1, float("nan"), 0.6) == "inconclusive"

@@ -11,7 +11,7 @@ import pytest
 
 from configs import known_ground as config_file
 from experiments import known_ground
-from rlcore.training import sweep
+from rlcore.training import sweep, verdicts
 from rlcore.training.errors import RunError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -32,11 +32,13 @@ def make_result(**changes):
 def test_the_rule_of_the_verdict(tmp_path):
   judge = lambda **changes: config_file.verdict(make_result(**changes))[0]
   assert judge() == "reproduced"
-  assert judge(td3=[10.0, 10.0, 10.0, 10.0, -5.0]) == "inconclusive"
-  assert judge(dqn=[10.0, 10.0, 10.0, 10.0, -50.0]) == "not reproduced"
-  assert judge(sac=[10.0, 10.0, np.nan, 10.0, 10.0]) == "not reproduced"
-  assert "dqn 485 (lowest 485), 5 of 5 seeds at 475 or better" in config_file.verdict(make_result())[1]
-  known_ground.figure(make_result() | {"verdict": "reproduced"}, tmp_path / "figure.png")
+  assert judge(td3=[10.0, 10.0, 10.0, 10.0, -15.0]) == "inconclusive"
+  assert judge(dqn=[10.0, 10.0, 10.0, 10.0, -50.0]) == "inconclusive"
+  assert judge(dqn=[-10.0, -10.0, -11.0, -10.0, -14.0]) == "not reproduced"
+  assert judge(sac=[10.0, 10.0, np.nan, 10.0, 10.0]) == "inconclusive"
+  assert "dqn +485.000 [+485.000, +485.000]" in config_file.verdict(make_result())[1]
+  result = make_result()
+  known_ground.figure(verdicts.judge(result, config_file.verdict) | result, tmp_path / "figure.png")
   assert (tmp_path / "figure.png").stat().st_size > 20_000
 
 

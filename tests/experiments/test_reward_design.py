@@ -131,7 +131,7 @@ GOOD = {"original": (0.0, 0.0), "explob": (0.0, 2.0), "selfrs": (0.1, 13.0), "ex
 
 
 @pytest.mark.parametrize("changed, exprd, want", [
-    ({}, 200, "reproduced"), ({}, 600, "inconclusive"), ({}, 1000, "not reproduced"),
+    ({}, 200, "reproduced"), ({}, 600, "inconclusive"), ({}, 1000, "inconclusive"), ({}, 2000, "not reproduced"),
     ({"explors": (7.9, 13.6)}, 200, "inconclusive"), ({"explob": (2.1, 3.0)}, 200, "inconclusive"),
     ({"explors": (11.0, 12.8)}, 200, "inconclusive"), ({"original": (0.0, 0.2)}, 200, "inconclusive"),
     ({"selfrs": (11.0, 13.0)}, 200, "not reproduced"), ({"explob": (11.5, 13.0)}, 200, "inconclusive")])
@@ -140,7 +140,7 @@ def test_the_rule_of_the_verdict(changed, exprd, want):
     noise = np.linspace(-0.01, 0.01, 10)
     return {"arms": {arm: {"values": {config_file.MIDWAY: list(a + noise), config_file.END: list(b + noise)}}
                      for arm, (a, b) in means.items()}}
-  study = {"metrics": {"episodes/original": [1000.0, 1000.0, 1.0], "episodes/exprd": [exprd] * 3}}
+  study = {"metrics": {"episodes/original": [1000.0] * 9 + [1.0], "episodes/exprd": [exprd] * 10}}
   for first, second in ((GOOD, GOOD | changed), (GOOD | changed, GOOD)):  # both variants count
     result = {"claim": dataclasses.asdict(config_file.CLAIM), "study": study,
               "variants": {"plain": variant(first), "distractor": variant(second)}}

@@ -106,10 +106,10 @@ def test_an_update_and_the_study_are_finite():
   assert all(np.all(np.isfinite(x)) for x in found.values())
 
 
-def _result(ours=5, fixed=0):
+def _result(ours=8, fixed=0):
   count = lambda n, total: [1.0] * n + [0.0] * (total - n)
   metrics = (config_file.CLAIM.metric, *config_file.CLAIM.also)
-  arms = {name: {"values": {metric: count(ours if name == config_file.CLAIM.method else 0, 5) for metric in metrics}}
+  arms = {name: {"values": {metric: count(ours if name == config_file.CLAIM.method else 0, 8) for metric in metrics}}
           for name in config_file.ARMS}
   return {"claim": dataclasses.asdict(config_file.CLAIM), "variants": {"default": {"arms": arms}},
           "study": {"seeds": [0], "metrics": {"feasible": [count(fixed, 27)]}}}
@@ -118,7 +118,6 @@ def _result(ours=5, fixed=0):
 def test_the_rule_of_the_verdict():
   judge = lambda **found: config_file.verdict(_result(**found))[0]
   assert judge() == "reproduced"
-  assert judge(ours=4, fixed=2) == "reproduced"
-  assert judge(ours=3) == judge(fixed=3) == judge(ours=2, fixed=13) == "inconclusive"
-  assert judge(ours=1) == judge(fixed=14) == "not reproduced"
-  assert "2 of 27" in config_file.verdict(_result(fixed=2))[1]
+  assert judge(ours=7) == judge(fixed=2) == judge(ours=1) == judge(ours=4, fixed=13) == "inconclusive"
+  assert judge(ours=0) == judge(fixed=22) == "not reproduced"
+  assert "infeasible fixed settings +0.926" in config_file.verdict(_result(fixed=2))[1]

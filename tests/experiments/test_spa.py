@@ -145,4 +145,4 @@ def test_the_rule_of_the_verdict():
         {"claim": dataclasses.asdict(config_file.CLAIM), "variants": {"default": {"arms": arms}}})
 
   assert [judge(x)[0] for x in (0.1, 0.004, 0.0, -0.1)] == [
-      "reproduced", "inconclusive", "not reproduced", "not reproduced"]
+      "reproduced", "inconclusive", "inconclusive", "not reproduced"]

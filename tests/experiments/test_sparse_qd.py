@@ -96,7 +96,7 @@ def test_the_rule_of_the_verdict():
         {"claim": dataclasses.asdict(config_file.CLAIM), "variants": {"default": {"arms": arms}}})[0]
 
   assert [judge(x) for x in (0.1, 0.003, 0.0, -0.1)] == [
-      "reproduced", "inconclusive", "not reproduced", "not reproduced"]
+      "reproduced", "inconclusive", "inconclusive", "not reproduced"]
   assert [judge(0.1, both=9), judge(0.1, both=8)] == ["reproduced", "inconclusive"]
   assert [judge(0.1, cover=0.71), judge(0.1, cover=0.6), judge(0.1, cover=0.4)] == [
       "reproduced", "inconclusive", "not reproduced"]
