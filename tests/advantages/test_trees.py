@@ -82,7 +82,7 @@ _advantage = jax.jit(trees.tempo_advantage, static_argnames=("normalize_std", "d
 
 @pytest.mark.parametrize("method", METHODS)
 @given(groups())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_lcp_equals_a_trie(method, group):
   tokens, _, _, valid = group
   paths = Trie(tokens, valid).paths
@@ -93,7 +93,7 @@ def test_lcp_equals_a_trie(method, group):
 
 
 @given(groups(), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_values_branches_and_nodes_equal_a_trie(group, whole):
   tokens, rewards, mask, valid = group
   valid = None if whole else valid
@@ -114,7 +114,7 @@ def test_values_branches_and_nodes_equal_a_trie(group, whole):
 
 
 @given(groups(), st.booleans(), st.sampled_from([0, 1]), st.sampled_from([0.0, 0.5, 1.0]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_advantage_equals_a_trie(group, normalize_std, ddof, td_coef):
   tokens, rewards, mask, valid = group
   expected = Trie(tokens, valid).advantage(rewards, mask, normalize_std, ddof, 1e-3, td_coef)

@@ -124,10 +124,10 @@ def test_archives_batch_and_scan():
   genomes, descriptors, scores = jax.tree.map(lambda *x: np.stack(x), *(candidates(rng) for _ in range(6)))
   cells = rng.integers(0, C, (6, N))
   step = lambda archive, batch: diversity.insert(archive, *batch)
-  scanned, _ = jax.lax.scan(step, EMPTY, (cells, genomes, descriptors, scores))
+  scanned, _ = jax.jit(lambda batches: jax.lax.scan(step, EMPTY, batches))((cells, genomes, descriptors, scores))
   flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (cells, genomes, descriptors, scores))
-  assert_equal(scanned, diversity.insert(EMPTY, *flat)[0])
-  many = jax.vmap(diversity.insert, (None, 0, 0, 0, 0))(EMPTY, cells, genomes, descriptors, scores)[0]
+  assert_equal(scanned, insert(EMPTY, *flat)[0])
+  many = jax.jit(jax.vmap(diversity.insert, (None, 0, 0, 0, 0)))(EMPTY, cells, genomes, descriptors, scores)[0]
   for i in range(6):
     one = insert(EMPTY, cells[i], *jax.tree.map(lambda x: x[i], (genomes, descriptors, scores)))[0]
     assert_equal(jax.tree.map(lambda x: x[i], many), one)

@@ -12,6 +12,9 @@ from rlcore.training import off_policy, off_policy_settings, on_policy, on_polic
 from rlcore.training import state as state_lib
 from rlcore.types import World
 
+_density = jax.jit(jax.vmap(
+    lambda x, mean, log_std: policies.tanh_gaussian_log_prob(jnp.arctanh(x)[None], mean, log_std), (0, None, None)))
+_sample = jax.jit(policies.tanh_gaussian_sample)
 BOXES = [(0.0, 10.0), (-2.0, 2.0), ((-2.0, 0.0), (2.0, 10.0))]
 
 
@@ -32,11 +35,11 @@ def test_the_squashed_density_is_of_the_actions_themselves(low, high):
   mean, log_std = jnp.array([0.3]), jnp.array([-0.4])
   for c, h in zip(center, half_width):
     x = np.linspace(-0.99999, 0.99999, 20001)
-    density = jax.vmap(lambda x: policies.tanh_gaussian_log_prob(jnp.arctanh(x)[None], mean, log_std))(jnp.float32(x))
+    density = _density(jnp.float32(x), mean, log_std)
     density = np.exp(density - policies.log_volume(h, 1))
     np.testing.assert_allclose(np.trapezoid(density, c + h * x), 1, rtol=2e-3)
-    action, log_prob = policies.tanh_gaussian_sample(jax.random.key(0), mean, log_std, c, h)
-    unit, unit_log_prob = policies.tanh_gaussian_sample(jax.random.key(0), mean, log_std)
+    action, log_prob = _sample(jax.random.key(0), mean, log_std, c, h)
+    unit, unit_log_prob = _sample(jax.random.key(0), mean, log_std)
     np.testing.assert_allclose(action, c + h * unit, rtol=1e-6)
     np.testing.assert_allclose(log_prob, unit_log_prob - np.log(h), rtol=1e-5)
 
@@ -45,7 +48,7 @@ def test_the_gaussian_of_streams_has_the_density_of_its_actions():
   policy = policies.make_stream_policy(make_world(0.0, 10.0, 1), hidden=(4,))
   distribution = jnp.array([0.2]), jnp.array([-0.5])
   grid = np.linspace(-20, 35, 4001)
-  log_probs, entropy = jax.vmap(lambda x: policy.score(distribution, x[None]))(jnp.float32(grid))
+  log_probs, entropy = jax.jit(jax.vmap(lambda x: policy.score(distribution, x[None])))(jnp.float32(grid))
   np.testing.assert_allclose(np.trapezoid(np.exp(log_probs), grid), 1, rtol=1e-4)
   np.testing.assert_allclose(-np.trapezoid(np.exp(log_probs) * log_probs, grid), entropy[0], rtol=1e-4)
   action, log_prob = policy.sample(jnp.array([1.0]), distribution)
@@ -65,8 +68,9 @@ def test_replayed_actions_reach_the_ends_of_the_box(method):
   """Uniform actions fill it, saturated ones are its corners, and what is stored lies in [-1, 1]."""
   low, high = BOXES[2]
   parts = off_policy_parts(method, make_world(low, high))
-  params = parts.networks.init(jax.random.key(0))
-  output, _ = parts.networks.output(params, (), jnp.ones(1))
+  networks = parts.networks
+  output, _ = jax.jit(lambda key: networks.output(networks.init(key), (), jnp.ones(1)))(jax.random.key(0))
+  sample = jax.jit(parts.policy.sample)
   draw = jax.jit(jax.vmap(parts.policy.sample, (0, None)))
   actions, _ = draw(jax.random.split(jax.random.key(1), 2000), (output, jnp.float32(1), jnp.float32(1)))
   np.testing.assert_allclose(np.min(actions, 0), low, atol=0.05)
@@ -74,13 +78,18 @@ def test_replayed_actions_reach_the_ends_of_the_box(method):
   for sign, corner in ((-20.0, low), (20.0, high)):
     saturated = jax.tree.map(lambda x: jnp.full_like(x, sign), output)
     saturated = jnp.tanh(saturated) if method is not off_policy_settings.sac else (saturated[0], output[1])
-    action, _ = parts.policy.sample(jax.random.key(2), (saturated, jnp.float32(0), jnp.float32(0)))
+    action, _ = sample(jax.random.key(2), (saturated, jnp.float32(0), jnp.float32(0)))
     np.testing.assert_allclose(action, corner, atol=1e-6)
   experiment = off_policy.make_off_policy_experiment(parts)
-  state, _ = jax.jit(experiment.update)(experiment.init(jax.random.key(0)))
-  stored = parts.buffer.sample(state.replay, jax.random.key(0)).action
+
+  @jax.jit
+  def run(key):
+    state, _ = experiment.update(experiment.init(key))
+    return parts.buffer.sample(state.replay, key).action, experiment.evaluate(state)
+
+  stored, said = run(jax.random.key(0))
   assert np.abs(stored).max() <= 1 and np.min(stored) < -0.5 and np.max(stored) > 0.5
-  assert "success" not in experiment.evaluate(state)
+  assert "success" not in said
 
 
 def test_the_gaussian_finds_the_end_of_the_box():
@@ -88,8 +97,8 @@ def test_the_gaussian_finds_the_end_of_the_box():
   experiment = on_policy.make_on_policy_experiment(on_policy.OnPolicyParts(
       world, policies.make_stream_policy(world, hidden=(4,)), lambda key: (), state_lib.make_optimizer(5e-2),
       num_worlds=8, num_steps=4, eval_worlds=4, **on_policy_settings.ppo(epochs=1, minibatches=1)))
-  state, metrics = jax.jit(lambda state: jax.lax.scan(lambda s, _: experiment.update(s), state, None, length=60))(
-      experiment.init(jax.random.key(0)))
+  _, metrics = jax.jit(lambda key: jax.lax.scan(
+      lambda s, _: experiment.update(s), experiment.init(key), None, length=60))(jax.random.key(0))
   assert metrics["reward"][0] < 6.5 and metrics["reward"][-1] > 9  # one step of a standard deviation is half the box
 
 

@@ -172,7 +172,7 @@ def test_candidates_of_a_first_step_follow_the_model():
 
 def test_a_response_depends_on_its_own_prompt_and_key_only():
   (prompts, mask), params, whole = _prompts(), _params(MODELS["scanned"]), _run("scanned")
-  rows = np.array([3, 1])
+  rows = np.array([3, 1, 3, 0])
   part, _, _ = _jitted("scanned")(params, KEYS[rows], prompts[rows], mask[rows], PROBLEMS[rows])
   np.testing.assert_array_equal(part.tokens, whole.tokens[rows])
   np.testing.assert_array_equal(part.chosen, whole.chosen[rows])

@@ -173,7 +173,7 @@ def test_responses_depend_on_nothing_but_their_own_prompt_and_key():
   run = lambda rows, key_rows, mask=mask: jax.tree.map(
       np.asarray, compiled(params, keys[key_rows], prompts[rows], mask[rows]))
   whole = run([0, 1, 2], [0, 1, 2])
-  for rows in ([1], [2, 0, 1]):
+  for rows in ([1, 1, 1], [2, 0, 1]):
     part = run(rows, rows)
     np.testing.assert_array_equal(part.tokens, whole.tokens[rows])
     np.testing.assert_allclose(part.log_probs, whole.log_probs[rows], atol=1e-5)

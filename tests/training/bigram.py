@@ -9,12 +9,12 @@ from rlcore.types import LanguageModel, Problem, Task
 VOCAB, DIM, LENGTH, PROMPT = 11, 4, 6, 3
 
 
-def make_bigram(dtype="float32") -> LanguageModel:
+def make_bigram(dtype="float32", vocab=VOCAB) -> LanguageModel:
   """Logits are `embed[last] @ out`, float32; the two factors are in `dtype`."""
   def init(key):
     first, second = jax.random.split(key)
-    return {"embed": jax.random.normal(first, (VOCAB, DIM)).astype(dtype),
-            "out": jax.random.normal(second, (DIM, VOCAB)).astype(dtype)}
+    return {"embed": jax.random.normal(first, (vocab, DIM)).astype(dtype),
+            "out": jax.random.normal(second, (DIM, vocab)).astype(dtype)}
 
   def respond(params, prompts, mask, tokens, valid):
     before = jnp.concatenate([jnp.broadcast_to(prompts[:, None, -1:], (*tokens.shape[:2], 1)), tokens[..., :-1]], -1)
@@ -25,7 +25,7 @@ def make_bigram(dtype="float32") -> LanguageModel:
       logits=lambda params, hidden: jnp.dot(hidden, params["out"], preferred_element_type=jnp.float32),
       prefill=lambda params, prompts, mask, group, room: (params["embed"][prompts[:, -1]], ()),
       step=lambda params, cache, tokens, index: (params["embed"][jnp.maximum(tokens, 0)], cache),
-      extend=lambda cache, room: cache, vocab_size=VOCAB, respond=respond)
+      extend=lambda cache, room: cache, vocab_size=vocab, respond=respond)
 
 
 def make_task() -> Task:

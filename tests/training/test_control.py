@@ -36,6 +36,9 @@ def make_parts(**changes) -> control.ControlParts:
   return dataclasses.replace(parts, **changes)
 
 
+ONCE = dict(epochs=1, minibatches=1)  # where the gradient steps do not matter: compiles sooner
+
+
 def success_after(parts, steps=40):
   experiment = control.make_control_experiment(parts)
   state, metrics = jax.jit(loop.train(experiment, steps))(jax.random.key(0))
@@ -56,7 +59,7 @@ def test_it_learns_the_chain(changes):
 
 
 def test_the_speed_is_counted_in_steps_of_the_world(tmp_path):
-  experiment = control.make_control_experiment(make_parts())
+  experiment = control.make_control_experiment(make_parts(**GROUPED, **ONCE))
   console = rich.console.Console(file=io.StringIO(), width=120)
   config = ml_collections.ConfigDict(dict(
       experiment="toy", seed=0, steps=2, log_every=1, eval_every=0, checkpoint_every=0, progress_metric="success"))
@@ -108,7 +111,7 @@ def spread_experiment(kind, form):
 
 def three_updates(experiment):
   """Two updates of the warm-up, if there is one, and three main ones: parameters, moments of the rewards, metrics."""
-  state, history = experiment.init(jax.random.key(0)), []
+  state, history = jax.jit(experiment.init)(jax.random.key(0)), []
   jit = jax.jit if experiment.jittable else lambda update: update
   for stage, count in ((experiment.warmup, 2), (experiment, 3)):
     update = stage and jit(stage.update)
@@ -183,44 +186,49 @@ def test_a_script_sees_the_state_and_ends_as_a_policy_does():
 
 def test_an_episode_stands_still_after_its_end():
   agent = policies.make_actor_critic(WORLD, hidden=(16,), policy_mask=lambda seen: jnp.array([0.0, 1.0]))
-  params = agent.init(jax.random.key(0))
-  episode = agent.rollout(params, jax.random.key(1), jnp.int32(1))
+  params = jax.jit(agent.init)(jax.random.key(0))
+
+  @jax.jit
+  def run(params):
+    episode = agent.rollout(params, jax.random.key(1), jnp.int32(1))
+    score = lambda p: agent.score(p, episode)
+    return episode, score(params), jax.grad(lambda p: jnp.sum(score(p).entropy + score(p).log_probs))(params)
+
+  episode, scores, grads = run(params)
   np.testing.assert_array_equal(episode.mask, [1, 1, 1, 0, 0, 0, 0, 0])
   np.testing.assert_array_equal(episode.reward_t, [0, 0, 1, 0, 0, 0, 0, 0])
   np.testing.assert_array_equal(episode.discount_t, [1, 1, 0, 0, 0, 0, 0, 0])
   np.testing.assert_array_equal(episode.info["place"][:3], [2, 3, 4])
   np.testing.assert_array_equal(episode.log_prob_old, np.zeros(8))  # the only allowed action is certain
-  scores = agent.score(params, episode)
   np.testing.assert_allclose(scores.entropy, np.zeros(8), atol=1e-6)
   np.testing.assert_allclose(scores.values[:3], episode.value_t[:3], atol=1e-6)
   np.testing.assert_allclose(episode.value_tp1[:2], episode.value_t[1:3], atol=1e-6)
-  grads = jax.grad(lambda p: jnp.sum(agent.score(p, episode).entropy + agent.score(p, episode).log_probs))(params)
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(grads))
 
 
 def test_scores_are_those_of_the_rollout():
   agent = policies.make_actor_critic(WORLD, hidden=(16,))
-  params = agent.init(jax.random.key(0))
-  episode = agent.rollout(params, jax.random.key(3), jnp.int32(0))
-  scores = agent.score(params, episode)
+  params = jax.jit(agent.init)(jax.random.key(0))
+  episode = jax.jit(agent.rollout)(params, jax.random.key(3), jnp.int32(0))
+  scores = jax.jit(agent.score)(params, episode)
   np.testing.assert_allclose(scores.log_probs * episode.mask, episode.log_prob_old, atol=1e-6)
 
 
 def test_cloning_learns_what_is_shown():
   agent = policies.make_actor_critic(WORLD, hidden=(16,))
   right = policies.make_actor_critic(WORLD, hidden=(16,), policy_mask=lambda seen: jnp.array([0.0, 1.0]))
-  shown = right.init(jax.random.key(0))
+  shown = jax.jit(right.init)(jax.random.key(0))
 
   def demonstrations(key):
     return jax.vmap(right.rollout, (None, 0, None))(shown, jax.random.split(key, 4), jnp.int32(0))
 
   warmup = control.CloneWarmup(60, state_lib.make_optimizer(0.03), demonstrations)
   experiment = control.make_control_experiment(make_parts(agent=agent, warmup=warmup, use_reference=True))
-  state = experiment.init(jax.random.key(0))
+  state = jax.jit(experiment.init)(jax.random.key(0))
   step = jax.jit(experiment.warmup.update)
   for _ in range(60):
     state, metrics = step(state)
-  assert metrics["loss"] < 0.1 and experiment.evaluate(state)["success"] > 0.9
+  assert metrics["loss"] < 0.1 and jax.jit(experiment.evaluate)(state)["success"] > 0.9
   jax.tree.map(np.testing.assert_array_equal, state.ref_params, state.params)
 
 
@@ -233,19 +241,20 @@ def test_a_transform_sees_the_group_and_keeps_its_state():
 
   transform = RewardTransform(lambda key, example: jnp.zeros(()), apply)
   describe = lambda raw, shaped, batch, credit: {"shaped": jnp.mean(jnp.sum(shaped.process, -1))}
-  parts = make_parts(reward_transform=transform, describe=describe, probe=True)
+  parts = make_parts(reward_transform=transform, describe=describe, probe=True, **ONCE)
   experiment = control.make_control_experiment(parts)
-  state, metrics = jax.jit(experiment.update)(experiment.init(jax.random.key(0)))
+  state, metrics = jax.jit(experiment.update)(jax.jit(experiment.init)(jax.random.key(0)))
   assert seen == {"outcome": (2,), "mask": (2, chain.HORIZON), "process": None}
   close(state.reward_state, metrics["reward"], rtol=1e-5)
   close(metrics["shaped"], 0.1 * metrics["episode_length"], rtol=1e-5)
   assert 0 <= metrics["test_success"] <= 1
 
 
+@pytest.mark.slow  # as in test_not_finite::test_the_episodes_learner
 def test_a_reward_that_is_no_number_moves_nothing():
   broken = rewards.stateless(lambda raw, batch: raw.replace(outcome=raw.outcome * jnp.nan))
-  experiment = control.make_control_experiment(make_parts(reward_transform=broken))
-  before = experiment.init(jax.random.key(0))
+  experiment = control.make_control_experiment(make_parts(reward_transform=broken, **ONCE))
+  before = jax.jit(experiment.init)(jax.random.key(0))
   after, metrics = jax.jit(experiment.update)(before)
   jax.tree.map(np.testing.assert_array_equal, after.params, before.params)
   assert metrics["nonfinite_reward"] == 1 and int(after.skipped) == 1
@@ -259,7 +268,7 @@ def test_bad_settings_are_told():
     make_parts(group_size=1, min_group_size=2)
   experiment = control.make_control_experiment(make_parts(minibatches=5))
   with pytest.raises(ValueError, match="minibatches=5 does not divide the 32 entries"):
-    jax.eval_shape(experiment.update, experiment.init(jax.random.key(0)))
+    jax.eval_shape(experiment.update, jax.eval_shape(experiment.init, jax.random.key(0)))
 
 
 @pytest.mark.parametrize(

@@ -17,16 +17,17 @@ from rlcore.tasks import countdown
 from rlcore.training import describe, host, language, loop
 from rlcore.training import mesh as mesh_lib
 from rlcore.types import Rewards
+from tests.training import bigram
 
-TASK = countdown.make_countdown(num_numbers=2, max_number=5)
-MODEL = decoder.make_decoder(decoder.DecoderConfig(
-    vocab_size=TASK.vocab_size, context=TASK.max_prompt + TASK.max_response, layers=1, dim=16, heads=2, head_dim=8,
-    ff_dim=16))
+# Where neither the model nor the task matters, both are small: the decoder's programs compile ten times as long.
+TASK, MODEL = bigram.make_task(), bigram.make_bigram()
+WORDS = countdown.make_countdown(num_numbers=2, max_number=5)  # has demonstrations and text
+WORDED = dict(task=WORDS, model=bigram.make_bigram(vocab=WORDS.vocab_size))
 
 
 def _parts(**changes):
   parts = language.LanguageParts(
-      model=MODEL, task=TASK, optimizer=optax.adam(1e-2), advantage_estimator=advantages.tempo,
+      model=MODEL, task=TASK, optimizer=optax.adam(1e-2), advantage_estimator=advantages.group_relative,
       policy_loss=losses.clip_policy_loss, group_size=4, prompts_per_update=8,
       reward_transform=reward_lib.stateless(_odd_reward), eval_problems=4)
   return dataclasses.replace(parts, **changes)
@@ -48,11 +49,12 @@ def _run(experiment, steps=3):
   return state, history
 
 
-@functools.partial(jax.jit, static_argnames=("split", "count", "temperature"))
-def _draw_and_roll_out(params, seed, *, split, count, temperature=1.0):
+@functools.partial(jax.jit, static_argnames=("split", "count", "temperature", "model"))
+def _draw_and_roll_out(params, seed, *, split, count, temperature=1.0, model=MODEL):
   """Draws `count` problems and answers them, in one program: op by op it takes ten times as long."""
   problems = jax.vmap(lambda k: TASK.sample(k, split))(jax.random.split(jax.random.key(seed), count))
-  return problems, language.rollout(_parts(temperature=temperature), params, jax.random.key(seed + 1), problems)
+  parts = _parts(temperature=temperature, model=model)
+  return problems, language.rollout(parts, params, jax.random.key(seed + 1), problems)
 
 
 def _same(a, b, rtol):
@@ -61,29 +63,41 @@ def _same(a, b, rtol):
 
 
 @functools.cache
+def _plain():
+  """The experiment of the parts as they are, jitted once for all tests."""
+  experiment = language.make_language_experiment(_parts())
+  return experiment._replace(
+      **{name: jax.jit(getattr(experiment, name)) for name in ("init", "update", "evaluate")})
+
+
+@functools.cache
 def _reference(**changes):
-  state, history = _run(language.make_language_experiment(_parts(**changes)))
+  state, history = _run(language.make_language_experiment(_parts(**changes)) if changes else _plain())
   return jax.device_get(state.params), history
 
 
 def test_an_update_moves_the_policy_towards_reward():
-  experiment = language.make_language_experiment(_parts(prompts_per_update=16, optimizer=optax.adam(3e-2)))
+  experiment = language.make_language_experiment(_parts(
+      prompts_per_update=16, optimizer=optax.adam(3e-2), advantage_estimator=advantages.tempo))
   state, metrics = jax.jit(lambda key: loop.train(experiment, 30)(key))(jax.random.key(1))
   entropy_like = np.asarray(metrics["advantage_abs"])
   assert np.isfinite(entropy_like).all() and int(state.step) == 30 and int(state.skipped) == 0
   def odd_share(params):
     _, rollouts = _draw_and_roll_out(params, 2, split="test", count=32)
-    return float(jnp.sum(rollouts.mask * (rollouts.tokens % 2)) / jnp.sum(rollouts.mask))
+    return float(np.sum(rollouts.mask * (rollouts.tokens % 2)) / np.sum(rollouts.mask))
   assert odd_share(state.params) > odd_share(experiment.init(jax.random.key(1)).params) + 0.2
 
 
 def test_old_log_probs_are_the_trainers():
   """The first ratio is 1 because the sampler's log-probabilities are the trainer's, within 1e-5."""
-  params = MODEL.init(jax.random.key(0))
-  _, rollouts = _draw_and_roll_out(params, 1, split="train", count=8, temperature=0.7)
+  model = decoder.make_decoder(decoder.DecoderConfig(
+      vocab_size=TASK.vocab_size, context=TASK.max_prompt + TASK.max_response, layers=1, dim=16, heads=2, head_dim=8,
+      ff_dim=16))
+  params = jax.jit(model.init)(jax.random.key(0))
+  _, rollouts = _draw_and_roll_out(params, 1, split="train", count=8, temperature=0.7, model=model)
   rows = language._rows(rollouts)
-  again = log_probs_lib.token_log_probs(
-      MODEL, params, rows.prompt, rows.prompt_mask, rows.tokens, rows.mask, temperature=0.7)
+  again = jax.jit(functools.partial(log_probs_lib.token_log_probs, model, temperature=0.7))(
+      params, rows.prompt, rows.prompt_mask, rows.tokens, rows.mask)
   np.testing.assert_allclose(again, rows.log_probs, atol=1e-5)
 
 
@@ -98,7 +112,8 @@ def test_every_form_gives_the_same_numbers(form):
   elif form == "microbatches":
     experiment = language.make_language_experiment(_parts(microbatches=4))
   else:
-    scorer = host.make_scorer(lambda problem, tokens, mask: float(TASK.score(problem, tokens, mask)))
+    score = jax.jit(TASK.score)
+    scorer = host.make_scorer(lambda problem, tokens, mask: float(score(problem, tokens, mask)))
     experiment = language.make_language_experiment(_parts(), score_on_host=scorer)
   state, history = _run(experiment)
   params, want = _reference()
@@ -119,14 +134,13 @@ def test_minibatches_of_devices_are_those_of_one():
 
 
 def test_seeds_are_one_vmap():
-  experiment = language.make_language_experiment(_parts())
+  experiment = _plain()
   whole = jax.jit(jax.vmap(loop.train(experiment, 3)))
   _, metrics = whole(jax.random.split(jax.random.key(7), 2))
-  init, update = jax.jit(experiment.init), jax.jit(experiment.update)
   for i, key in enumerate(jax.random.split(jax.random.key(7), 2)):
-    state = init(key)
+    state = experiment.init(key)
     for step in range(3):
-      state, single = update(state)
+      state, single = experiment.update(state)
       np.testing.assert_allclose(metrics["loss"][i, step], single["loss"], atol=1e-4)
       np.testing.assert_allclose(metrics["tokens"][i, step], single["tokens"])
 
@@ -139,10 +153,11 @@ def test_minibatches_and_epochs_take_that_many_steps():
 
 
 def test_warmup_learns_the_demonstrations_and_sets_the_reference():
-  warmup = language.Warmup(40, 16, optax.adam(1e-2))
+  warmup = language.Warmup(40, 16, optax.adam(5e-2))
   experiment = language.make_language_experiment(_parts(
-      warmup=warmup, use_reference=True, policy_loss=functools.partial(losses.clip_policy_loss, kl_coef=0.1)))
-  state = experiment.init(jax.random.key(0))
+      **WORDED, warmup=warmup, use_reference=True,
+      policy_loss=functools.partial(losses.clip_policy_loss, kl_coef=0.1)))
+  state = jax.jit(experiment.init)(jax.random.key(0))
   step, history = jax.jit(experiment.warmup.update), []
   for _ in range(40):
     state, metrics = step(state)
@@ -154,11 +169,12 @@ def test_warmup_learns_the_demonstrations_and_sets_the_reference():
   assert not np.allclose(jax.tree.leaves(after.params)[0], jax.tree.leaves(state.params)[0])
 
 
+@pytest.mark.slow  # as at the end of test_not_finite::test_one_unscorable_response_is_dropped_and_the_others_teach
 def test_a_reward_that_is_not_finite_skips_the_update():
   broken = reward_lib.identity()
   scorer = lambda problems, rollouts: Rewards(outcome=np.full(rollouts.tokens.shape[:2], np.nan, np.float32))
   experiment = language.make_language_experiment(_parts(reward_transform=broken), score_on_host=scorer)
-  before = experiment.init(jax.random.key(0))
+  before = _plain().init(jax.random.key(0))
   after, metrics = experiment.update(before)
   _same(after.params, before.params, 0)
   _same(after.opt_state, before.opt_state, 0)
@@ -168,15 +184,13 @@ def test_a_reward_that_is_not_finite_skips_the_update():
 
 
 def test_evaluation_is_a_function_of_the_parameters():
-  experiment = language.make_language_experiment(_parts())
-  state = experiment.init(jax.random.key(0))
+  state = _plain().init(jax.random.key(0))
   moved = state.replace(key=jax.random.key(9), step=jnp.asarray(5))
-  evaluate = jax.jit(experiment.evaluate)
-  assert jax.device_get(evaluate(state)) == jax.device_get(evaluate(moved))
+  assert jax.device_get(_plain().evaluate(state)) == jax.device_get(_plain().evaluate(moved))
 
 
 def test_examples_show_pieces_with_their_credit():
-  experiment = language.make_language_experiment(_parts())
+  experiment = language.make_language_experiment(_parts(**WORDED))
   examples = experiment.examples(experiment.init(jax.random.key(0)))
   assert len(examples) == 3
   for example in examples:
@@ -189,7 +203,7 @@ def test_examples_show_the_reward_that_their_credit_is_for():
   parts = _parts(reward_transform=halved, advantage_estimator=raw)
   experiment = language.make_language_experiment(parts)
   for example in experiment.examples(experiment.init(jax.random.key(0))):
-    assert example.shaped == example.reward / 2 - 1 + 0.125 * len(example.pieces)
+    np.testing.assert_allclose(example.shaped, example.reward / 2 - 1 + 0.125 * len(example.pieces), atol=1e-6)
     np.testing.assert_allclose(example.credit, example.shaped)
   experiment = language.make_language_experiment(_parts(reward_transform=reward_lib.identity()))
   assert all(e.shaped == e.reward for e in experiment.examples(experiment.init(jax.random.key(0))))

@@ -62,7 +62,7 @@ def _check(start, update, which, first):
     assert {"params", "opt_state", "reward_state"} <= set(_moved(before, after))
     assert not _not_finite(metrics) and int(after.skipped) == 0
   else:
-    assert _moved(before, after) == [] and int(after.skipped) == 1
+    assert _moved(before, after) == [] and int(after.skipped) == int(after.step) == 1
     assert _not_finite(metrics)[0] == first
 
 
@@ -89,7 +89,7 @@ def episodes_learner():
   transform, estimator = _spoiling(control.GROUPS)
   target = lambda rewards, batch: jnp.where(rewards.outcome[0] == MARK, 0.0, advantages.gae_returns(rewards, batch))
   experiment = control.make_control_experiment(test_control.make_parts(
-      reward_transform=transform, advantage_estimator=estimator, value_target=target, whiten=False, epochs=1))
+      reward_transform=transform, advantage_estimator=estimator, value_target=target, whiten=False, **test_control.ONCE))
   return jax.jit(experiment.init)(jax.random.key(0)), jax.jit(experiment.update)
 
 
@@ -141,7 +141,7 @@ def test_the_flow_learner():
   parts = test_diffusion.make_parts(warmup=None, gradient_steps=1, probe_samples=1, trees_per_prompt=1)
   credit = lambda *args: jax.tree.map(lambda x: x.at[0, 0].set(jnp.nan), parts.credit(*args))
   experiment = diffusion.make_diffusion_experiment(dataclasses.replace(parts, credit=credit))
-  before = experiment.init(jax.random.key(0))
+  before = jax.jit(experiment.init)(jax.random.key(0))
   after, metrics = jax.jit(experiment.update)(before)
   assert _moved(before, after) == [] and int(after.skipped) == 1 and _not_finite(metrics)[0] == "advantage"
 
@@ -150,13 +150,14 @@ def test_tables_are_left_as_they_were():
   world = chain_lib.make_chain(horizon=4, places=3, start=0, distractor_at=2)
   instance = chain_lib.ChainParams(0.0, 1.0, 0.0)
   q = jnp.ones((world.observation_size, world.num_actions))
-  play = lambda pay: tabular_q.q_learning_episode(
-      world, chain_lib.place, q, jax.random.key(0), instance, pay=pay, with_soundness=True)
+  play = jax.jit(lambda value: tabular_q.q_learning_episode(
+      world, chain_lib.place, q, jax.random.key(0), instance,
+      pay=lambda reward, state, action, following: value, with_soundness=True))
   for value, sound in ((jnp.nan, False), (2.0, True)):
-    after, _, said = play(lambda reward, state, action, following, value=value: jnp.float32(value))
+    after, _, said = play(jnp.float32(value))
     assert bool(said) == sound and np.array_equal(after, q) != sound and np.isfinite(after).all()
-  step = lambda paid: tabular_policy.reinforce_step(
-      q, jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), jnp.int32), jnp.ones((1, 2)), jnp.asarray([[1.0, paid]]))
+  step = jax.jit(lambda paid: tabular_policy.reinforce_step(
+      q, jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), jnp.int32), jnp.ones((1, 2)), jnp.asarray([[1.0, paid]])))
   assert np.array_equal(step(jnp.nan), q) and not np.array_equal(step(1.0), q)
 
 
@@ -262,7 +263,8 @@ def test_one_unscorable_response_is_dropped_and_the_others_teach():
   seen["hopeless"] = True  # nothing could be scored: that is no update
   last, metrics = experiment.update(after)
   assert _moved(after, last) == [] and int(last.skipped) == 1 and _not_finite(metrics)[0] == "reward"
-  assert metrics["unscorable"] == 16
+  assert metrics["unscorable"] == 16 and all(np.isfinite(x) for x in jax.tree.leaves(metrics))
+  assert not np.array_equal(jax.random.key_data(last.key), jax.random.key_data(after.key))
 
 
 def test_what_comes_first_is_named_first():

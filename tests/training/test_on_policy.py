@@ -185,15 +185,15 @@ def test_a_step_that_is_not_finite_undoes_the_whole_update(flat):
   parts = walk.make_parts(policy_loss=late, num_worlds=1, minibatches=walk.LENGTH, epochs=1, num_steps=walk.LENGTH,
                      flat_params=flat)
   experiment = on_policy.make_on_policy_experiment(parts)
-  state = experiment.init(jax.random.key(0))
-  after, metrics = jax.jit(experiment.update)(state)
+  state = _jit(experiment.init)(jax.random.key(0))
+  after, metrics = _jit(experiment.update)(state)
   assert metrics["nonfinite_loss"] == 1 and int(after.skipped) == 1
   jax.tree.map(np.testing.assert_array_equal, (after.params, after.opt_state), (state.params, state.opt_state))
 
 
 def test_parameters_as_one_vector_move_as_they_do_one_by_one():
   """Under a norm over all of them and Adam."""
-  policy = policies.make_stream_policy(walk.WALK, hidden=(8, 8))
+  policy = policies.make_stream_policy(walk.WALK, hidden=(4,))
   optimizer = state_lib.make_optimizer(0.03, max_grad_norm=0.1)
 
   def run(flat):
@@ -211,6 +211,7 @@ def test_vtrace_corrects_for_the_steps_taken_since(rollouts):
   """With a ratio below 1 the target moves less far from the value than the return does."""
   row = jax.tree.map(lambda x: x[:, 0], rollouts[1][0])
   credit = functools.partial(on_policy_settings.vtrace_credit, lam=0.0)
+  credit = _jit(credit)
   _, whole = credit(row, row.log_prob_old)
   _, half = credit(row, row.log_prob_old + jnp.log(0.5))
   np.testing.assert_allclose(half - row.value_t, (whole - row.value_t) / 2, rtol=1e-4, atol=1e-6)
