@@ -1,5 +1,6 @@
 """The multi-turn experiment: its rewards, its mixture of estimators, its rule, and one update in small."""
 
+import dataclasses
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -74,7 +75,7 @@ def test_the_released_returns_never_reach_earlier_turns():
 def test_the_rule(ppo, rloo, want):
   values = {"ppo_sparse": 0.0, "ppo_dense": ppo, "rloo_sparse": 0.0, "rloo_dense": rloo}
   entry = lambda mean: {"values": {config_lib.CLAIM.metric: [mean] * 6}}
-  result = {"claim": {"variant": None}, "variants": {"default": {"arms": {k: entry(x) for k, x in values.items()}}}}
+  result = {"claim": dataclasses.asdict(config_lib.CLAIM), "variants": {"default": {"arms": {k: entry(x) for k, x in values.items()}}}}
   assert config_lib.verdict(result)[0] == want
   arms = {name: entry(0.0) for name in values}
   arms["ppo_dense"] = {"values": {config_lib.CLAIM.metric: [-0.98, 1.02] * 3}}
