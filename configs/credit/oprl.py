@@ -19,8 +19,10 @@ What to know of it. The step rewards do find credit (rank correlation +0.15 for 
 yet OPRL and the control end where RLOO ends, at a success of 0.73 to 0.75. OPRL and the control took the largest rate
 of the grid, the best by area, so a wider grid may move them; at 3e-3 OPRL was slower, but ended at 0.99 on the two
 seeds that were looked at in development (500 and 501), so early certainty may be what holds the plateau. Two tuning
-seeds choose, and the seeds of the verdict spread widely: both intervals contain 0, the verdict follows from the signs
-of the means.
+seeds choose, and the seeds of the verdict spread widely: both intervals contain 0.
+
+To be run again: the committed numbers are those of an earlier run with lr from 0.001, 0.003, 0.01, judged by today's
+rule; the seeds and grids below are for the next one.
 """
 
 import ml_collections

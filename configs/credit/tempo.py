@@ -13,6 +13,9 @@ How it was sized, on seeds 100-102. In the first version (6 prompts, 2 relevant 
 areas at 12e-3 are 0.94 to 0.96. With 12 prompts, 3 relevant decisions and 80 updates they are 0.57, 0.70, 0.74, 0.70,
 0.45 (GRPO) and 0.60, 0.75, 0.70, 0.68, 0.57 (TEMPO) at 3, 6, 12, 18 and 24e-3: below 0.8, with the best rate inside.
 
+What came of it. Both arms chose 8e-3, inside the grid, with areas of 0.70 (GRPO) and 0.72 (TEMPO): the interval
+contains 0, so it is inconclusive. Where every decision matters the tree's term costs 0.16 of the area.
+
 What to know of it. Where every decision matters (`all_relevant`) the tree's term is not expected to help; it is
 reported beside the verdict. A response ends with its first EOS, where the original miniature draws a fixed number of
 tokens; an early EOS is wrong either way.

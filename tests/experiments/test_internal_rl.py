@@ -100,8 +100,8 @@ def test_alignment_compares_with_the_steps_after_a_collection():
 
 
 @pytest.mark.parametrize("gain, f1, want", [
-    (0.6, 0.8, "reproduced"), (0.6, 0.6, "inconclusive"), (0.2, 0.8, "inconclusive"), (0.1, 0.8, "inconclusive"), (0.07, 0.8, "not reproduced"),
-    (0.6, 0.4, "not reproduced")])
+    (0.6, 0.8, "reproduced"), (0.6, 0.6, "inconclusive"), (0.2, 0.8, "inconclusive"), (0.1, 0.8, "inconclusive"),
+    (0.07, 0.8, "not reproduced"), (0.6, 0.4, "not reproduced")])
 def test_the_rule_of_the_verdict(gain, f1, want):
   noise = np.linspace(-0.02, 0.02, 5)
   arms = {name: {"values": {metric: list(0.1 + (gain + noise) * (name == "internal"))

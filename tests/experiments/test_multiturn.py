@@ -1,6 +1,7 @@
 """The multi-turn experiment: its rewards, its mixture of estimators, its rule, and one update in small."""
 
 import dataclasses
+
 import jax
 import jax.numpy as jnp
 import ml_collections
