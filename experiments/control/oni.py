@@ -8,7 +8,6 @@ training goes on.
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np

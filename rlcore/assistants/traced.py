@@ -6,7 +6,6 @@ What runs on the host is NumPy and the judge: JAX's own functions would wait the
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import logging
-from typing import Any
 
 import chex
 import jax

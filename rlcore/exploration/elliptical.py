@@ -5,7 +5,6 @@ It generalises counts: with one-hot features the bonus is `1 / (ridge + earlier 
 
 import functools
 
-import jax
 from jax import lax
 import jax.numpy as jnp
 
